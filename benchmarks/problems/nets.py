@@ -112,6 +112,23 @@ class TextNet(nn.Module):
         return self.out(torch.relu(self.hidden(mean)))
 
 
+class Transformer(nn.Module):
+    """Words and their places, two layers, and the mean over places."""
+
+    def __init__(self, n_words: int = 200, length: int = 16, width: int = 32):
+        super().__init__()
+        self.words, self.places = nn.Embedding(n_words, width), nn.Embedding(length, width)
+        layer = {"dropout": 0.0, "batch_first": True, "dim_feedforward": 4 * width}
+        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(width, 4, **layer) for _ in range(2))
+        self.out = nn.Linear(width, 2)
+
+    def forward(self, X):
+        h = self.words(X) + self.places(torch.arange(X.shape[1]))
+        for layer in self.layers:
+            h = layer(h)
+        return self.out(h.mean(1))
+
+
 def skorch_net(module, recipe: dict, classifies: bool = True, **options):
     """Unfitted skorch net with shuffled batches of 64 on all rows."""
     kind = NeuralNetClassifier if classifies else NeuralNetRegressor

@@ -37,7 +37,7 @@ SAMPLE = 2_000
 SMALLEST_ORDER = 100
 #: λ in units of the largest eigenvalue at which scores count as inner products.
 FAR = 1e6
-#: Largest number of entries of the damped queries in one product.
+#: Largest number of entries that are handled at once: damped queries, coordinates in float64.
 _CHUNK = 2**19
 
 
@@ -321,8 +321,9 @@ class CoordinateSpectrum(Spectrum):
         return torch.cat([c.square().sum(1).cpu() for c in self._parts()])
 
     def _parts(self) -> Iterator[Tensor]:
-        """Coordinates of some thousand examples after the other, float64."""
-        return (c.to(torch.float64) for c in self.train_coordinates.split(4096))
+        """Coordinates of up to 4,096 examples after the other, float64."""
+        size = max(1, min(4096, _CHUNK // max(1, len(self.eigenvalues))))
+        return (c.to(torch.float64) for c in self.train_coordinates.split(size))
 
     def restrict(self, columns: Tensor) -> Spectrum:
         return replace(

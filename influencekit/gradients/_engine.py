@@ -64,7 +64,7 @@ class GradientEngine:
         self.batch_size = batch_size
         self.max_memory = parse_memory(max_memory, task.device)
         self.verbose = verbose
-        self.workspace = max(2**16, min(WORKSPACE, self.max_memory // 8))
+        self.workspace = max(2**16, min(WORKSPACE, self.max_memory // 16))
 
     def batches(
         self,
@@ -116,7 +116,7 @@ class GradientEngine:
         sparse = None if keep_factors else self._sparse(examples)
         if sparse is not None:
             found = self._sparse_features(sparse, next(examples.unread(1)), cotangent)
-            room = min(2**26, self.max_memory // 4)
+            room = min(2**26, self.max_memory // 8)
             size = min(2**16, max(1, room // (sparse.bytes_each + 4 * found.nbytes)))
             return found, self.batch_size or size
         batch = next(examples.batches(1))
@@ -133,7 +133,7 @@ class GradientEngine:
         if self.batch_size is not None:
             return self.batch_size
         each = nbytes + self.layout(examples).activation_bytes * 2
-        room = min(_BATCH_BYTES, self.max_memory // 4) // max(1, each)
+        room = min(_BATCH_BYTES, self.max_memory // 8) // max(1, each)
         return int(min(4096, max(1, min(room, _TENSOR_BYTES // max(1, largest)))))
 
     def features(

@@ -160,6 +160,8 @@ class Gradients:
     def held(self, memory: int, *, spill: bool = False) -> Gradients:
         """The same gradients, kept if they fit, so that later passes do not run the model.
 
+        Those that fit are in the same pieces with ``spill`` as without, so sums have the same bits.
+
         Parameters
         ----------
         memory : int
@@ -169,9 +171,11 @@ class Gradients:
         """
         if self.parts is not None:
             return self
-        if spill and (self.nbytes <= memory or disk_room() > 2 * self.nbytes):
+        if self.nbytes <= memory:
+            return self.kept(pieces(f for _, f in self))
+        if spill and disk_room() > 2 * self.nbytes:
             return self.kept(FeatureStore((f for _, f in self), memory))
-        return self if self.nbytes > memory else self.kept(pieces(f for _, f in self))
+        return self
 
     def held_pairs(self, memory: int) -> Gradients:
         """The same gradients, kept if they fit together with those computed along with them."""

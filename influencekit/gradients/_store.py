@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import shutil
 import tempfile
@@ -44,6 +45,8 @@ class FeatureStore:
 
     def __init__(self, batches: Iterable[GradientFeatures], memory: int):
         self._parts: list[GradientFeatures] = []
+        self._files: dict[int, list[mmap.mmap]] = {}  # of the parts that were spilled
+        self._read: int | None = None
         self._folder: tempfile.TemporaryDirectory | None = None
         self.spilled = 0
         held = 0
@@ -63,6 +66,9 @@ class FeatureStore:
         return len(self._parts)
 
     def __getitem__(self, position: int) -> GradientFeatures:
+        if position != self._read:
+            self._drop(self._read)
+            self._read = position if position in self._files else None
         features = self._parts[position]
         blocks = {k: block.to_device(self._device) for k, block in features.blocks.items()}
         return features.with_blocks(blocks)
@@ -81,7 +87,7 @@ class FeatureStore:
 
     def close(self) -> None:
         """Forget the features and delete the temporary files."""
-        self._parts = []
+        self._parts, self._files = [], {}
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
@@ -91,20 +97,30 @@ class FeatureStore:
             remove_abandoned(Path(tempfile.gettempdir()), SPILLED)
             self._folder = tempfile.TemporaryDirectory(prefix=f"{unfinished_name(SPILLED)}-")
         folder = Path(self._folder.name)
-        blocks = {}
+        blocks, place = {}, len(self._parts)
+        files = self._files[place] = []
         for number, (name, block) in enumerate(features.blocks.items()):
-            paths = (folder / f"{len(self._parts)}-{number}-{i}" for i in range(len(block.tensors)))
-            mapped = [_to_file(t, path) for t, path in zip(block.tensors, paths, strict=True)]
+            paths = (folder / f"{place}-{number}-{i}" for i in range(len(block.tensors)))
+            mapped = [_to_file(t, p, files) for t, p in zip(block.tensors, paths, strict=True)]
             blocks[name] = block.replace(*mapped)
+        self._drop(place)
         return features.with_blocks(blocks)
 
+    def _drop(self, position: int | None) -> None:
+        """Take the pages of a spilled part out of this process's memory; they are in its files."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for file in self._files.get(position, ()) if position is not None else ():
+                file.madvise(mmap.MADV_DONTNEED)
 
-def _to_file(tensor: Tensor, path: Path) -> Tensor:
-    """A copy of a tensor in a memory-mapped file, which the system may drop from memory."""
+
+def _to_file(tensor: Tensor, path: Path, files: list[mmap.mmap]) -> Tensor:
+    """A copy of a tensor in a memory-mapped file, which is added to ``files``."""
     if not tensor.numel():
         return tensor
-    mapped = torch.from_file(str(path), shared=True, size=tensor.numel(), dtype=tensor.dtype)
-    mapped = mapped.view(tensor.shape)
+    with open(path, "w+b") as file:
+        file.truncate(tensor.numel() * tensor.element_size())
+        files.append(mmap.mmap(file.fileno(), 0))
+    mapped = torch.frombuffer(files[-1], dtype=tensor.dtype).view(tensor.shape)
     return mapped.copy_(tensor)
 
 

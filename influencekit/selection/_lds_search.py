@@ -314,10 +314,15 @@ class LDSSearch(AttributorSearch):
 
         n_left = max(0, self.n_trials - len(search.trials(self.study_)))
         bar = progress(None, "trials", self.verbose, total=n_left, unit="trial")
-        lock = study_lock(self.storage, self.study_name)
-        with ending(self.study_, search, lock), quiet_optuna(), bar:
-            self._begin(space, fits, search)
-            self.study_.optimize(objective, n_left, callbacks=[lambda *_: bar.update()])
+        # until its results are there, a search can be taken over
+        with ending(self.study_, search, study_lock(self.storage, self.study_name)):
+            with quiet_optuna(), bar:
+                self._begin(space, fits, search)
+                self.study_.optimize(objective, n_left, callbacks=[lambda *_: bar.update()])
+            self._choose(truth, fits, space)
+
+    def _choose(self, truth: PreparedOutputs, fits: FitCache, space: Any) -> None:
+        """Read the trials, and fit the attributor with the best parameters."""
         # read once: other processes may be adding trials
         results = trial_results(self.study_.get_trials(deepcopy=False))
         if np.isnan(results["mean_test_score"]).all():

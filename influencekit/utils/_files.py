@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import platform
+import re
 import secrets
 import shutil
 import time
@@ -75,7 +76,21 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 def unfinished_name(prefix: str = UNFINISHED) -> str:
     """A name for a file or folder that only this process writes, and that tells which one it is."""
-    return f"{prefix}{_machine()}-{os.getpid()}-{secrets.token_hex(8)}"
+    process = os.getpid()
+    own = f"{secrets.token_hex(8)}.{_begun(process)}"
+    return f"{prefix}{_machine()}-{process}-{own}"
+
+
+def _begun(process: int) -> str:
+    """When a process began, in ticks since the machine did; "" where the system does not tell.
+
+    The numbers of ended processes are given to others, above all after the machine began again.
+    """
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return ""
+    return status.rpartition(")")[2].split()[19]
 
 
 def _machine() -> str:
@@ -104,9 +119,11 @@ def is_abandoned(path: Path, prefix: str = UNFINISHED) -> bool:
     bool
     """
     machine, _, rest = path.name.removeprefix(prefix).partition("-")
-    number = rest.partition("-")[0]
+    number, _, own = rest.partition("-")
     if machine == _machine() and number.isdigit() and os.name == "posix":
-        return not _runs(int(number))
+        began = re.match(r"[0-9a-f]+\.(\d+)", own)
+        another = began is not None and began[1] != _begun(int(number))
+        return another or not _runs(int(number))
     return not path.is_dir() and time.time() - path.stat().st_mtime > _STALE_SECONDS
 
 

@@ -46,14 +46,20 @@ ROWS = [
         },
     ),
     Row(
-        "(damping='auto' does), or matrix='ggn', which has no",
+        "(damping='auto' does)",
         ("InfluenceFunction(ConjugateGradient(matrix='hessian'), 0.0).fit(*learned).score(*two)"),
         {
             "damping='auto' does": (
                 "InfluenceFunction(ConjugateGradient(matrix='hessian'), "
                 "damping='auto').fit(*learned).score(*two)"
             ),
-            "matrix='ggn'": (
+        },
+    ),
+    Row(
+        ", or use matrix='ggn', which has no negative eigenvalues",
+        ("InfluenceFunction(ConjugateGradient(matrix='hessian'), 0.0).fit(*learned).score(*two)"),
+        {
+            "use matrix='ggn'": (
                 "InfluenceFunction(ConjugateGradient(matrix='ggn'), 0.01).fit(*learned).score(*two)"
             ),
         },
@@ -168,10 +174,6 @@ ROWS = [
             ),
             "a larger rows_per_step": (
                 "InfluenceFunction(LiSSA(rows_per_step=50), 1.0, "
-                "random_state=0).fit(*learned).score(*two)"
-            ),
-            "matrix='ggn'": (
-                "InfluenceFunction(LiSSA(matrix='ggn'), 1.0, "
                 "random_state=0).fit(*learned).score(*two)"
             ),
         },

@@ -1,5 +1,7 @@
 """DataInf against each example's inverse, written out in float64."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,16 @@ def test_little_memory_gives_the_same(max_memory, route, monkeypatch):
         expected = dense_products(q, g, g, weights, groups, penalty.numpy() + damping)
         products = found.products(queries, damping)
         np.testing.assert_allclose(products, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("max_memory", [None, 40_000])
+def test_a_copy_scores_with_the_same_bits(max_memory):
+    """A copy takes the gradients again, and in the same pieces."""
+    X, y = torch.randn(200, 4), torch.arange(200) % 3
+    task = as_task(tanh_net(4, 5, 3).float(), loss=nn.CrossEntropyLoss())
+    found = InfluenceFunction("datainf", 0.1, batch_size=3, max_memory=max_memory).fit(task, X, y)
+    expected = found.score(X[:5], y[:5])
+    np.testing.assert_array_equal(copy.deepcopy(found).score(X[:5], y[:5]), expected)
 
 
 def test_changing_the_damping_takes_no_gradients(monkeypatch):

@@ -392,8 +392,18 @@ def test_negative_curvature_is_explained_and_auto_damping_is_above_it():
     with pytest.raises(ValueError, match="not positive definite") as caught:
         fitted.products(dense.queries, -0.1 * smallest)
     assert f"about {smallest:.3g}" in str(caught.value)
+    assert "use matrix='ggn'" in str(caught.value)
     assert auto_damping(fitted) >= -1.4 * smallest
     fitted.products(dense.queries, auto_damping(fitted))
+
+
+@pytest.mark.filterwarnings("ignore:LiSSA takes up to")
+@pytest.mark.parametrize("solver", [ConjugateGradient(), LiSSA(scale=1e-4, random_state=0)])
+def test_gauss_newton_is_not_advised_where_it_is_used(solver):
+    dense = dense_problem("ggn")
+    with pytest.raises(ValueError, match=r"not positive definite|diverges") as caught:
+        solver.factorize(dense.problem).products(dense.queries, -1e-3)
+    assert "matrix=" not in str(caught.value)
 
 
 def test_lissa_with_batches_comes_near_the_solution_as_repeats_grow():

@@ -174,8 +174,8 @@ def test_operations_over_the_limit_are_refused_with_numbers(monkeypatch):
 
 
 def _tight(task, result):
-    """An engine with room for a result, a quarter for intermediates, and 15 kB of gradients."""
-    return GradientEngine(task, batch_size=32, max_memory=int(result.numel() * 8 / 0.75) + 20_000)
+    """An engine with room for a result, an eighth for intermediates, and 15 kB of gradients."""
+    return GradientEngine(task, batch_size=32, max_memory=int(result.numel() * 8 / 0.875) + 17_000)
 
 
 @pytest.mark.parametrize("disk", ["plenty", "full"])

@@ -69,6 +69,22 @@ def test_a_file_that_was_cut(folder):
         reads(path)
 
 
+def test_a_flipped_bit_in_an_array_of_an_attributor(whole, tmp_path):
+    shutil.copytree(whole / "saved", tmp_path / "f")
+    arrays = sorted((tmp_path / "f").glob("*.npy"))
+    assert len(arrays) > 3
+    for array in arrays:
+        content = array.read_bytes()
+        for at in (8 * len(content) - 1, 8 * (len(content) - 1)):  # in the last number
+            damaged = bytearray(content)
+            damaged[at // 8] ^= 1 << at % 8
+            array.write_bytes(bytes(damaged))
+            with pytest.raises(DamagedFile, match=rf"{array.name} is damaged"):
+                load(tmp_path / "f", MODEL)
+        array.write_bytes(content)
+    load(tmp_path / "f", MODEL)
+
+
 def test_a_file_of_another_shape(folder):
     path, reads = folder
     np.save(largest_array(path), np.zeros((2, 2)))

@@ -15,6 +15,7 @@ from influencekit import InfluenceFunction, LDSSearch
 from influencekit.selection import _broken_search
 from influencekit.selection._scorer import FitCache
 from influencekit.training import retrain_on_subsets
+from influencekit.utils import _files
 from tests._shared.problems import digits_problem
 
 pytestmark = [
@@ -163,6 +164,20 @@ def test_a_killed_search_ends_as_an_unbroken_one(problem, monkeypatch, sampler, 
     assert_ended_equally(search(problem, storage, **options), whole)
 
 
+def test_a_search_killed_after_its_last_trial_ends_as_an_unbroken_one(problem, monkeypatch):
+    storage = optuna.storages.InMemoryStorage()
+    whole = search(problem, optuna.storages.InMemoryStorage())
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LDSSearch, "_adopt", killed)
+        with pytest.raises(Killed):
+            search(problem, storage)
+    assert_ended_equally(search(problem, storage), whole)
+
+
 def test_a_killed_search_in_a_file_goes_on(problem, monkeypatch, tmp_path):
     """Its study has another number than the one in memory, which samplers remember."""
     whole = search(problem, f"sqlite:///{tmp_path}/whole.db", sampler="TPE")
@@ -195,5 +210,8 @@ def test_searches_of_ended_processes_are_dead():
     own = _broken_search.unfinished_name("")
     assert _broken_search._is_dead(own)
     assert _broken_search._is_dead(own.replace(f"-{os.getpid()}-", f"-{process.pid}-"))
-    assert not _broken_search._is_dead(own.replace(f"-{os.getpid()}-", f"-{os.getppid()}-"))
+    parent, begun = os.getppid(), own.rpartition(".")[2]
+    others = own.replace(f"-{os.getpid()}-", f"-{parent}-").removesuffix(begun)
+    assert not _broken_search._is_dead(others + _files._begun(parent))
+    assert _broken_search._is_dead(f"{others}1")  # its number is another process's now
     assert not _broken_search._is_dead("another1" + own[8:])

@@ -106,36 +106,88 @@ def begun(run, folder):
 
 
 def finished(run, folder, wait=None):
-    """Whether the run came to its end before it was killed after some seconds."""
+    """Whether the run came to its end; ``wait(child, folder)`` returns when it is to be killed."""
     child = begun(run, folder)
     if wait is not None:
-        time.sleep(wait)
+        wait(child, folder)
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    assert wait is not None or status == 0
+    assert status in (0, signal.SIGKILL) and (wait is not None or status == 0)
     return status == 0
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def after(seconds):
+    return lambda *_: time.sleep(seconds)
+
+
+def while_it_writes(n_writes, seconds):
+    """Wait until a study is being written for the n-th time, and for some more seconds."""
+
+    def wait(child, folder):
+        n_seen, was_writing = 0, False
+        while n_seen < n_writes and not os.waitid(os.P_PID, child, _ENDED):
+            writing = (folder / "study.db-journal").exists()
+            n_seen, was_writing = n_seen + (writing and not was_writing), writing
+        time.sleep(seconds)
+
+    return wait
+
+
+#: Ask whether a process has ended, and leave it as it is.
+_ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
+
+def broken(run, parent, n_kills, most, draw_wait):
+    """Folders of runs with so many kills in all, and at most some of them a run."""
+    left, n_runs = n_kills, 0
+    while left:
+        folder, here = parent / f"broken{n_runs}", 0
+        while here < min(left, most) and not finished(run, folder, draw_wait()):
+            here += 1
+        left, n_runs = left - here, n_runs + 1
+        if not (folder / "result.npy").exists():
+            finished(run, folder)
+        yield folder, here
+
+
+def unbroken(run, parent):
+    """What comes out, and the seconds that a second run takes."""
+    (parent / "whole").mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = run(str(parent / "whole"))  # so that children have all that is loaded late
+    start = time.monotonic()
+    finished(run, parent / "timed")
+    return expected, time.monotonic() - start
+
+
+def all_equal(name, folders, expected):
+    kills = []
+    for folder, n_kills in folders:
+        kills.append(n_kills)
+        np.testing.assert_array_equal(np.load(folder / "result.npy"), expected)
+    print(f"{name}: {sum(kills)} kills of {len(kills)} runs ({kills}), all equal", flush=True)
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+]
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_killed_runs_end_with_the_same_bits(name, tmp_path):
     run, rng = RUNS[name], np.random.default_rng(0)
-    (tmp_path / "whole").mkdir()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        expected = run(str(tmp_path / "whole"))  # so that children have all that is loaded late
-    start = time.monotonic()
-    finished(run, tmp_path / "timed")
-    seconds = time.monotonic() - start
-    n_kills, n_runs = 0, 0
-    while n_kills < N_KILLS:
-        folder, n_runs = tmp_path / f"broken{n_runs}", n_runs + 1
-        for _ in range(8):
-            if n_kills == N_KILLS or finished(run, folder, rng.uniform(0, 0.9 * seconds)):
-                break
-            n_kills += 1
-        if not (folder / "result.npy").exists():
-            finished(run, folder)
-        np.testing.assert_array_equal(np.load(folder / "result.npy"), expected)
-    print(f"{name}: {n_kills} kills of {n_runs} runs of {seconds:.1f} s, all equal")
+    expected, seconds = unbroken(run, tmp_path)
+    waits = (after(rng.uniform(0, 0.9 * seconds)) for _ in iter(int, 1))
+    all_equal(name, broken(run, tmp_path, N_KILLS, 8, waits.__next__), expected)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_one_search_killed_at_its_writes_ends_with_the_same_bits(seed, tmp_path):
+    """Each kill comes in or after one of the first writes, so that it leaves little done."""
+    rng, n_kills = np.random.default_rng(seed), max(N_KILLS, 40)
+    expected, _ = unbroken(searched, tmp_path)
+    waits = (while_it_writes(rng.integers(1, 8), rng.uniform(0, 0.004)) for _ in iter(int, 1))
+    folders = broken(searched, tmp_path, n_kills, n_kills, waits.__next__)
+    all_equal("searched", folders, expected)

@@ -207,6 +207,16 @@ def test_what_a_killed_process_spilled_is_removed_by_the_next_one(tmp_path):
     assert names(tmp_path) == sorted([own, "influencekit-of-somebody"])
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs the start of a process")
+def test_a_process_with_the_number_of_a_killed_one_is_another(tmp_path):
+    own = unfinished_name()
+    names_of_both = [own, f"{own}0"]  # which began at another time
+    for name in names_of_both:
+        (tmp_path / name).mkdir()
+    remove_abandoned(tmp_path)
+    assert names(tmp_path) == [own]
+
+
 def test_a_cache_begins_by_removing_what_killed_processes_left(tmp_path):
     dead = unfinished_name().replace(f"-{os.getpid()}-", f"-{killed_process()}-")
     (tmp_path / "key").mkdir()

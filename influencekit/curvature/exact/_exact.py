@@ -44,6 +44,8 @@ __all__ = [
 LARGEST_EXACT = 6_000
 #: Dimension to project to when the exact matrix is too large.
 FALLBACK_DIM = 2_048
+#: Matrices of its order that a decomposition holds at a time, with the workspace of ``eigh``.
+_MATRICES = {"parameters": 4, "projected": 4, "samples": 8}
 #: Floating point operations of a symmetric eigendecomposition are about this times size³.
 EIGH_FLOPS = 9.0
 
@@ -192,7 +194,7 @@ def _exact_plan(curvature: CurvatureRows, p: int) -> DecompositionPlan:
 
 def _plan(space: str, size: int, left: int, inner: int) -> DecompositionPlan:
     flops = EIGH_FLOPS * size**3 + 2.0 * left**2 * inner
-    return DecompositionPlan(space, size, 4 * 8 * size**2, flops)
+    return DecompositionPlan(space, size, 8 * _MATRICES[space] * size**2, flops)
 
 
 def solve_wide(curvature: CurvatureRows) -> SampleSystem | None:

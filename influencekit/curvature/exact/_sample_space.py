@@ -74,20 +74,23 @@ def decompose_samples(curvature: CurvatureRows, gram: Tensor | None = None) -> S
     constant, nonuniform = nonuniform_penalty(penalty)
     n = curvature.rows.n_rows
     # [B̃; E] = S Uᵀ with orthonormal columns U = [B̃; E]ᵀ M
-    gram = span_gram(curvature, nonuniform) if gram is None else gram
+    gram = span_gram(curvature, nonuniform) if gram is None else gram.clone()
     spread, mixing = _orthonormal_span(gram, curvature.tolerance)
+    del gram  # at most seven matrices of order N at a time, of which three are workspace of eigh
     excess = (penalty[nonuniform] - constant)[:, None]
     # Uᵀ F U = S_Bᵀ S_B
     inside = spread[:n].mT @ spread[:n]
     # Uᵀ (F + R) U = S_Bᵀ S_B + S_Eᵀ diag(r - c) S_E + c I
-    small = inside + spread[n:].mT @ (excess * spread[n:])
+    small = (spread[n:].mT @ (excess * spread[n:])).add_(inside)
     small.diagonal().add_(constant)
     # = W diag(s) Wᵀ
     eigenvalues, rotation = torch.linalg.eigh(small)
+    del small
+    # v_kᵀ F v_k
+    data = (inside @ rotation).mul_(rotation).sum(0).clamp_min(0.0)
+    del inside
     # V = U W = [B̃; E]ᵀ M W, and B̃ V = S_B W
     mixing, rows = mixing @ rotation, spread[:n] @ rotation
-    # v_kᵀ F v_k
-    data = (rotation * (inside @ rotation)).sum(0).clamp_min(0.0)
     eigenvalues = eigenvalues.clamp_min(0.0)
     return SampleSpectrum(
         eigenvalues=eigenvalues,
@@ -106,22 +109,26 @@ def _orthonormal_span(gram: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     """Rows in an orthonormal basis of their span, and that basis as mixtures of the rows.
 
     Rows are scaled to unit length first: whether a direction is missing depends on its angle to the
-    others, not on the length of its rows relative to the longest one.
+    others, not on the length of its rows relative to the longest one.  ``gram`` is overwritten.
     """
     norms = gram.diagonal().clamp_min(0.0).sqrt()
     unit = torch.where(norms > 0, 1 / torch.where(norms > 0, norms, 1.0), 0.0)
     # K = [B̃; E] [B̃; E]ᵀ; D⁻¹ K D⁻¹ = Q diag(l) Qᵀ with the lengths D of the rows
-    lengths, directions = torch.linalg.eigh(unit[:, None] * gram * unit)
+    lengths, directions = torch.linalg.eigh(gram.mul_(unit[:, None]).mul_(unit))
     keep = lengths > tolerance * lengths[-1]
     roots, directions = lengths[keep].sqrt(), directions[:, keep]
     # S = D Q √l and M = D⁻¹ Q / √l
-    return norms[:, None] * directions * roots, unit[:, None] * directions / roots
+    spread = (norms[:, None] * directions).mul_(roots)
+    return spread, directions.mul_(unit[:, None]).div_(roots)
 
 
 def _loss_coordinates(curvature: CurvatureRows, rows: Tensor) -> Tensor:
-    """Coordinates of the loss gradients ``Σ_r c_ir b_ir`` from those of the rows ``√ω b``."""
+    """Coordinates of the loss gradients ``Σ_r c_ir b_ir`` from those of the rows ``√ω b``.
+
+    ``rows`` is overwritten.
+    """
     # Vᵀ g_i = Σ_r (c_ir / √ω_ir) (√ω_ir Vᵀ b_ir)
-    scaled = rows * loss_shares(curvature)[:, None]
+    scaled = rows.mul_(loss_shares(curvature)[:, None])
     return scaled.unflatten(0, (len(curvature.rows), -1)).sum(1)
 
 
@@ -136,13 +143,14 @@ def loss_shares(curvature: CurvatureRows) -> Tensor:
 def span_gram(curvature: CurvatureRows, nonuniform: Tensor) -> Tensor:
     """Gram matrix of the rows of ``[B̃; E]``, float64, (N + q, N + q)."""
     n, q = curvature.rows.n_rows, len(nonuniform)
-    products = span_products(curvature.rows, curvature.weights, nonuniform, curvature.rows)
-    gram = torch.eye(n + q, dtype=products.dtype, device=products.device)
+    gram = span_products(curvature.rows, curvature.weights, nonuniform, curvature.rows)
     # B̃ [B̃; E]ᵀ, with B̃ = √ω B
-    gram[:n] = products * curvature.weights.sqrt()[:, None]
-    # E B̃ᵀ; E Eᵀ = I is there already
-    gram[n:, :n] = gram[:n, n:].mT
-    return (gram + gram.mT) / 2
+    gram.mul_(curvature.weights.sqrt()[:, None])
+    if q:
+        # E B̃ᵀ; E Eᵀ = I
+        identity = torch.eye(q, dtype=gram.dtype, device=gram.device)
+        gram = torch.cat([gram, torch.cat([gram[:, n:].mT, identity], dim=1)])
+    return (gram + gram.mT).div_(2)
 
 
 def span_products(
@@ -151,10 +159,10 @@ def span_products(
     """Inner products of gradients with the rows of ``[B̃; E]``, float64, (n_rows, N + q)."""
     # G B̃ᵀ = G Bᵀ √ω, followed by G Eᵀ
     if len(nonuniform) == 0:
-        return gradients.dot(rows) * weights.sqrt()
+        return gradients.dot(rows).mul_(weights.sqrt())
     engine = rows.engine
     gradients = gradients.held(engine.max_memory // 4, spill=True)
-    products = gradients.dot(rows) * weights.sqrt()
+    products = gradients.dot(rows).mul_(weights.sqrt())
     selector = torch.zeros(
         engine.task.n_parameters, len(nonuniform), dtype=engine.task.dtype, device=products.device
     )

@@ -191,8 +191,8 @@ class ConjugateGradientCurvature(IterativeCurvature):
             f"damping={damping:.3g}: the {self.operator.matrix} with the damping is not positive "
             f"definite. {n} of {len(curvature)} systems met a direction with curvature "
             f"{float(along.min()):.3g}; the smallest eigenvalue without damping is "
-            f"about {smallest:.3g}. Use a damping above {-smallest:.3g} (damping='auto' does), "
-            "or matrix='ggn', which has no negative eigenvalues."
+            f"about {smallest:.3g}. Use a damping above {-smallest:.3g} (damping='auto' does)"
+            f"{self.or_ggn}."
         )
 
     def _remedy(self) -> str:

@@ -38,6 +38,13 @@ class IterativeCurvature(SolvedCurvature):
         self.operator = CurvatureOperator(problem, matrix)
         self.rtol = rtol
 
+    @property
+    def or_ggn(self) -> str:
+        """What else helps against negative eigenvalues, at the end of a sentence."""
+        if self.operator.matrix == "ggn":
+            return ""
+        return ", or use matrix='ggn', which has no negative eigenvalues"
+
     @abstractmethod
     def run(self, vectors: Tensor, damping: float) -> Solution:
         """Solve for every row (k, p), none of which is tiny."""

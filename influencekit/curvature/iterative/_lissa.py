@@ -266,8 +266,7 @@ class LissaCurvature(IterativeCurvature):
             f"eigenvalue found is {self.largest_:.3g}; for every batch, scale must be above half "
             f"of the sum of largest eigenvalue and damping. The smallest eigenvalue, "
             f"{self.smallest_:.3g}, must be above {-damping:.3g}. Use scale=None or a larger one, "
-            f"a larger rows_per_step, a larger "
-            "damping, or matrix='ggn', which has no negative eigenvalues."
+            f"a larger rows_per_step, or a larger damping{self.or_ggn}."
         )
 
     def wanted(self, damping: float) -> float:

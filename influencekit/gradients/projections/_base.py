@@ -12,7 +12,7 @@ from influencekit.gradients.projections._random import random_rows
 
 __all__ = ["DenseProjection", "IdentityProjection", "Projection"]
 
-_CACHE = 2**28  # bytes of random numbers cached by a projection between calls
+_CACHE = 2**28  # bytes of random numbers cached by a projection between calls, at most
 
 
 class Projection(ABC):
@@ -29,6 +29,8 @@ class Projection(ABC):
         Number of parameters, the dimension of a gradient.
     seed : int
         Seed for the random entries.
+    cache : int
+        Bytes of random numbers that are kept between calls; others are drawn again.
 
     Attributes
     ----------
@@ -39,10 +41,11 @@ class Projection(ABC):
 
     projection: str
 
-    def __init__(self, dim: int, n_parameters: int, seed: int):
+    def __init__(self, dim: int, n_parameters: int, seed: int, *, cache: int = _CACHE):
         self.dim = dim
         self.n_parameters = n_parameters
         self.seed = seed
+        self.cache = min(cache, _CACHE)
         self._cache: dict = {}
 
     def __getstate__(self) -> dict:
@@ -71,7 +74,7 @@ class Projection(ABC):
         if key not in self._cache:
             drawn = random_rows(law, self.seed, name, start, stop, dim, like)
             held = sum(t.numel() * t.element_size() for t in self._cache.values())
-            if held + drawn.numel() * drawn.element_size() > _CACHE:
+            if held + drawn.numel() * drawn.element_size() > self.cache:
                 return drawn
             self._cache[key] = drawn
         return self._cache[key]
@@ -94,8 +97,16 @@ class DenseProjection(Projection):
     projection : {"rademacher", "gaussian"}
     """
 
-    def __init__(self, dim: int, n_parameters: int, seed: int, projection: str = "rademacher"):
-        super().__init__(dim, n_parameters, seed)
+    def __init__(
+        self,
+        dim: int,
+        n_parameters: int,
+        seed: int,
+        projection: str = "rademacher",
+        *,
+        cache: int = _CACHE,
+    ):
+        super().__init__(dim, n_parameters, seed, cache=cache)
         self.projection = projection
 
     def apply(self, features: GradientFeatures) -> Tensor:

@@ -27,7 +27,8 @@ def make_projection(
     Parameters
     ----------
     task_or_engine : Task or GradientEngine
-        Task or engine whose gradients are projected.
+        Task or engine whose gradients are projected. Of random numbers, at most an eighth of an
+        engine's ``max_memory`` is kept between batches, and others are drawn again.
     dim : int
         Number of dimensions to project to. If it is at least the number of parameters, nothing is
         projected, and ``projection.dim`` is the number of parameters.
@@ -60,6 +61,7 @@ def make_projection(
     dense matrix, and still many times cheaper.
     """
     n_parameters = getattr(task_or_engine, "task", task_or_engine).n_parameters
+    memory = getattr(task_or_engine, "max_memory", None)
     if isinstance(dim, bool) or not isinstance(dim, Integral) or dim < 1:
         raise ValueError(f"dim: got {dim!r}; expected a positive int.")
     check_choice("projection", projection, ["auto", *PROJECTIONS])
@@ -69,8 +71,9 @@ def make_projection(
     dim = int(dim)
     if projection == "auto":
         projection = "rademacher" if n_parameters * dim <= _DENSE_ENTRIES else "factored"
+    kept = {} if memory is None else {"cache": memory // 8}
     if projection == "two_sided":
-        return TwoSidedProjection(dim, n_parameters, seed)
+        return TwoSidedProjection(dim, n_parameters, seed, **kept)
     if projection == "factored":
-        return FactoredProjection(dim, n_parameters, seed)
-    return DenseProjection(dim, n_parameters, seed, projection)
+        return FactoredProjection(dim, n_parameters, seed, **kept)
+    return DenseProjection(dim, n_parameters, seed, projection, **kept)

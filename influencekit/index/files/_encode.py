@@ -17,7 +17,7 @@ from scipy import sparse
 from torch import nn
 
 from influencekit.data._mapped import from_path
-from influencekit.index.files._folder import KINDS, write_array
+from influencekit.index.files._folder import KINDS, checksum, write_array
 from influencekit.index.files._vocabulary import is_algebra, is_known, name_of, parts_of_models
 from influencekit.models._task import Task
 
@@ -111,7 +111,7 @@ class Encoder:
 
     def _write(self, value: np.ndarray) -> int:
         name = self.folder / f"{len(self.arrays)}.npy"
-        self.arrays.append(write_array(name, value))
+        self.arrays.append({**write_array(name, value), "crc32": checksum(name)})
         return len(self.arrays) - 1
 
     def _tensor(self, value: torch.Tensor, path: str) -> dict[str, Any]:

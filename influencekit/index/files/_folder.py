@@ -9,6 +9,7 @@ import stat
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
+from zlib import crc32
 
 import numpy as np
 
@@ -16,11 +17,21 @@ from influencekit.utils._archives import DamagedFile
 from influencekit.utils._files import check_writable, whole_file, writing
 from influencekit.utils._long_work import format_bytes
 
-__all__ = ["MANIFEST", "map_array", "new_folder", "read_manifest", "write_array", "write_manifest"]
+__all__ = [
+    "MANIFEST",
+    "checksum",
+    "map_array",
+    "new_folder",
+    "read_manifest",
+    "write_array",
+    "write_manifest",
+]
 
 MANIFEST = "manifest.json"
 #: Largest manifest that is read.
 LARGEST_MANIFEST = 2**28
+#: Largest file of an array that is read as a whole for its checksum before it is mapped.
+LARGEST_COMPARED = 2**28
 #: Kinds of dtypes that are read: numbers, dates and text of fixed width; never objects.
 KINDS = "biufcmMUS"
 _NAME = re.compile(r"[a-z0-9_-]{1,80}\.npy")
@@ -63,6 +74,15 @@ def write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
     return {"file": path.name, "dtype": array.dtype.str, "shape": list(array.shape)}
 
 
+def checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    found = 0
+    with open(path, "rb") as file:
+        while part := file.read(2**20):
+            found = crc32(part, found)
+    return found
+
+
 def map_array(folder: Path, described: Any) -> np.ndarray:
     """Map an array of a folder into memory; changes to it stay in this process.
 
@@ -70,7 +90,7 @@ def map_array(folder: Path, described: Any) -> np.ndarray:
     ----------
     folder : Path
     described : dict
-        What :func:`write_array` returned.
+        What :func:`write_array` returned; with a ``crc32``, the content is compared, too.
 
     Returns
     -------
@@ -79,7 +99,8 @@ def map_array(folder: Path, described: Any) -> np.ndarray:
     Raises
     ------
     DamagedFile
-        If the file is not exactly what the manifest says.
+        If the file is not exactly what the manifest says; the content of files above 256 MB is not
+        compared.
     """
     name, dtype, shape = _description(folder, described)
     path = folder / name
@@ -102,6 +123,9 @@ def map_array(folder: Path, described: Any) -> np.ndarray:
                 f"{path} is damaged: it has {format_bytes(size)}, and {dtype} of shape {shape} "
                 f"takes {format_bytes(start + prod(shape) * dtype.itemsize)}"
             )
+        known = described.get("crc32")  # indexes and older folders have none
+        if known is not None and size <= LARGEST_COMPARED and checksum(path) != known:
+            raise DamagedFile(f"{path} is damaged: its content is not what was written")
         order: Any = "F" if fortran else "C"
         if prod(shape) == 0:
             return np.empty(shape, dtype)
