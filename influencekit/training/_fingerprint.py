@@ -68,6 +68,7 @@ _CLASS_TEXT = {
     "__orig_bases__",
     "__parameters__",
     "__qualname__",
+    "__slotnames__",  # that pickle leaves there
     "__static_attributes__",
     "__weakref__",
     "_abc_impl",

@@ -2,12 +2,14 @@
 
 import importlib
 import linecache
+import pickle
 import sys
 import types
 
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNetClassifier
 
 from influencekit.training import retrain_on_subsets
@@ -205,3 +207,17 @@ def test_tables_of_compiled_packages_have_keys(tmp_path):
     assert fingerprint(again, again["a"], again.columns) == key
     again.loc[1, "b"] = "z"
     assert fingerprint(again, again["a"], again.columns) != key
+
+
+class Pickled(LogisticRegression):
+    """An estimator of the user's."""
+
+    def fit(self, X, y):
+        return super().fit(X, y)
+
+
+def test_use_of_a_class_does_not_change_its_key():
+    before = fingerprint(Pickled())
+    pickle.dumps(Pickled().fit(X, Y))  # which leaves its own note in the class
+    assert "__slotnames__" in vars(Pickled)
+    assert fingerprint(Pickled()) == before
