@@ -22,6 +22,7 @@ from influencekit.training import KeepCheckpoints
 DATA = ["digits", "cancer", "acs-linear", "acs", "acs, boosting"]
 OUTPUTS = {"loss": "neg_loss", "margin": "margin"}
 VALUES = [*OUTPUTS, "average"]
+KEYS = {"AUC": "auc", "precision": "precision", "accuracy": "pruned", "AUC of itself": "self"}
 
 
 def accuracy(model, X, y, test):
@@ -49,23 +50,28 @@ def row(data, noise, seed, n_train, rate):
         first = np.argsort(-scores, kind="stable")[: flipped.sum()]
         pruner = DatasetPruner(model, made, fraction=0.25, random_state=seed)
         left = accuracy(model, *pruner.fit_resample(problem.X, y), problem.test)
+        own = detector.set_params(method="self_influence").fit(problem.X, y).label_scores_
         rows.append({"output": name, "auc": float(roc_auc_score(flipped, scores)),
                      "precision": float(flipped[first].mean()), "nothing": nothing,
+                     "self": float(roc_auc_score(flipped, own)),
                      "pruned": left})  # fmt: skip
     return rows
 
 
 def tables(rows):
-    lines = []
-    for data, noise in dict.fromkeys((r["data"], r["noise"]) for r in rows):
-        own = [r for r in rows if (r["data"], r["noise"]) == (data, noise)]
-        line = [data, noise]
-        for key in ("auc", "precision", "pruned"):
-            found = {o: [r[key] for r in own if r["output"] == o] for o in VALUES}
-            line += [short(np.mean(v), 3) if v else "–" for v in found.values()]
-        lines.append([*line, short(np.mean([r["nothing"] for r in own]), 3)])
-    pairs = [f"{what}, {o}" for what in ("AUC", "precision", "accuracy") for o in VALUES]
-    return {"loss or margin": Table(["data", "noise", *pairs, "nothing left out"], lines, 2)}
+    cells, lines, selves = dict.fromkeys((r["data"], r["noise"]) for r in rows), [], []
+    for cell in cells:
+        own = [r for r in rows if (r["data"], r["noise"]) == cell]
+        means = {key: [[r[key] for r in own if r["output"] == o] for o in VALUES] for key in own[0]}
+        texts = {k: [short(np.mean(v), 3) if v else "–" for v in means[k]] for k in KEYS.values()}
+        lines.append([*cell, *(t for k in list(KEYS.values())[:3] for t in texts[k]),
+                      short(own[0]["nothing"], 3)])  # fmt: skip
+        selves.append([*cell, *texts["self"]])
+    pairs = [f"{what}, {o}" for what in list(KEYS)[:3] for o in VALUES]
+    return {
+        "loss or margin": Table(["data", "noise", *pairs, "nothing left out"], lines, 2),
+        "self-influence": Table(["data", "noise", *VALUES], selves, 2),
+    }
 
 
 STUDY = Study(

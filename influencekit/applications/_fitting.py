@@ -92,13 +92,7 @@ def check_labeled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
 
 
 def checked_labels(X: Any, y: Any, classifier: bool, names: tuple[str, str] = ("X", "y")) -> Any:
-    """One label for each row, as it is trained on: of a classifier a vector, never a column.
-
-    Raises
-    ------
-    ValueError
-        As by :func:`check_labeled`.
-    """
+    """One label for each row, as it is trained on: of a classifier a vector, never a column."""
     y = one_column(with_rows(y))
     check_labeled(X, y, names)
     return np.ravel(y) if classifier and np.ndim(y) == 2 else y

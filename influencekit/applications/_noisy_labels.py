@@ -56,8 +56,8 @@ class NoisyLabelDetector(JudgesNewRows, MetaEstimatorMixin, SuggestingEstimator)
         is.
     attributor : attributor or None, default=None
         For the methods by influence.  None is ``InfluenceFunction("ekfac", output="margin")``,
-        averaged along the run (:class:`~influencekit.RunAverage`) of a net with
-        :class:`~influencekit.training.KeepCheckpoints`; for trees
+        for "self_influence" averaged along the run (:class:`~influencekit.RunAverage`) of a net
+        with :class:`~influencekit.training.KeepCheckpoints`; for trees
         ``TreeInfluence(output="margin")``, for "further_training" ``FurtherTraining()``.  A
         GroupAttributor groups all rows once, by a fit on them; rows of a group share its score
         per row, whatever its ``reduce``.

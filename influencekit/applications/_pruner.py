@@ -60,11 +60,9 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         Gives the values.  An attributor is fitted in cross-validation: a row's value is its mean
         score for examples of the folds that it was not in.  The value of a NoisyLabelDetector
         (its own estimator counts) is minus the label score.  None is
-        ``InfluenceFunction("ekfac")``, averaged along the run
-        (:class:`~influencekit.RunAverage`) of a net with
-        :class:`~influencekit.training.KeepCheckpoints`; for trees ``TreeInfluence()``; with
-        ``output="margin"`` for classifiers.  A GroupAttributor groups all rows once, by a fit on
-        them; its groups are kept or left out whole, see Notes.
+        ``InfluenceFunction("ekfac")``, for trees ``TreeInfluence()``, with ``output="margin"``
+        for classifiers.  A GroupAttributor groups all rows once, by a fit on them; its groups
+        are kept or left out whole, see Notes.
     fraction : float in (0, 1), default=0.25
         Share of rows to leave out.
     strategy : {"lowest", "harmful", "weakest", "random"}, default="lowest"

@@ -61,10 +61,10 @@ def check_attributor(attributor: Any, holder: str) -> None:
         )
 
 
-def default_attributor(estimator: Any) -> Any:
+def default_attributor(estimator: Any, along_run: bool = False) -> Any:
     """The attributor where none is given: TreeInfluence for trees, else InfluenceFunction.
 
-    It is averaged along the run of a net that keeps checkpoints.
+    With ``along_run`` it is averaged along the run of a net that keeps checkpoints.
 
     It explains the margin of a classifier.  The rows that are asked may have wrong labels, and
     those rule a sum of losses: their loss is steep where that of right ones is flat.
@@ -73,7 +73,7 @@ def default_attributor(estimator: Any) -> Any:
     if has_trees(estimator):
         return TreeInfluence(output=output)
     attributor = InfluenceFunction("ekfac", output=output)
-    return RunAverage(attributor) if keeps_its_run(estimator) else attributor
+    return RunAverage(attributor) if along_run and keeps_its_run(estimator) else attributor
 
 
 def check_reads(attributor: Any, estimator: Any, way_out: str) -> None:

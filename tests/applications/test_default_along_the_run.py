@@ -1,4 +1,4 @@
-"""Nets that keep checkpoints are judged by the average along their run, without being asked."""
+"""Self-influence of nets that keep checkpoints is averaged along the run, without being asked."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
 
 from influencekit import InfluenceFunction, RunAverage
-from influencekit.applications import DatasetPruner, NoisyLabelDetector
+from influencekit.applications import NoisyLabelDetector
 from influencekit.applications._values import default_attributor
 from influencekit.training import KeepCheckpoints, TrajectoryRecorder
 
@@ -36,27 +36,24 @@ def net(callbacks):
 )
 def test_kept_runs_are_seen(callbacks):
     for estimator in net(callbacks), make_pipeline(StandardScaler(), net(callbacks)):
-        assert isinstance(default_attributor(estimator), RunAverage)
+        assert isinstance(default_attributor(estimator, along_run=True), RunAverage)
+        assert isinstance(default_attributor(estimator), InfluenceFunction)
 
 
 @pytest.mark.parametrize("callbacks", [None, [], "disable", [("mine", None)]])
 def test_other_nets_have_only_their_end(callbacks):
-    assert isinstance(default_attributor(net(callbacks)), InfluenceFunction)
-    assert isinstance(default_attributor(LogisticRegression()), InfluenceFunction)
+    for estimator in net(callbacks), LogisticRegression():
+        assert isinstance(default_attributor(estimator, along_run=True), InfluenceFunction)
 
 
 @pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
-def test_both_tools_take_the_average():
+def test_self_influence_takes_the_average():
     estimator = net([("kept", KeepCheckpoints(n=3))])
     average = RunAverage(InfluenceFunction("ekfac", output="margin"))
-    for attributor in None, average:
-        detector = NoisyLabelDetector(estimator, attributor, method="validation_influence", cv=2,
-                                      contamination=0.1, random_state=0).fit(X, Y)  # fmt: skip
-        pruner = DatasetPruner(estimator, attributor, cv=2, random_state=0).fit(X, Y)
-        if attributor is None:
-            scores, values = detector.label_scores_, pruner.values_
-    np.testing.assert_array_equal(scores, detector.label_scores_)
-    np.testing.assert_array_equal(values, pruner.values_)
-    alone = NoisyLabelDetector(net(None), method="validation_influence", cv=2,
-                               contamination=0.1, random_state=0).fit(X, Y)  # fmt: skip
-    assert np.abs(alone.label_scores_ - scores).max() > 0.01 * np.abs(scores).max()
+    found, asked, alone = (
+        NoisyLabelDetector(model, attributor, method="self_influence", refit=False,
+                           contamination=0.1, random_state=0).fit(X, Y).label_scores_
+        for model, attributor in ((estimator, None), (estimator, average), (net(None), None))
+    )  # fmt: skip
+    np.testing.assert_array_equal(found, asked)
+    assert np.abs(alone - found).max() > 0.01 * np.abs(found).max()
