@@ -123,14 +123,6 @@ class GradientFeatures:
     def _tiles(self, size: int = _TILE) -> Iterator[slice]:
         return chunks(self.n_examples, self.rows_per_example, size)
 
-    def _cast_tiles(self, dtype: torch.dtype | None) -> Iterator[slice]:
-        """Tiles whose copies in a dtype take a few workspaces at most."""
-        if not self.nbytes or dtype in (None, self.dtype):
-            return self._tiles()
-        widened = self.nbytes * dtype.itemsize // self.dtype.itemsize
-        room = _CASTS * self.workspace * self.n_rows // widened
-        return self._tiles(min(_TILE, max(1, room)))
-
     # -- operations -----------------------------------------------------------------------
 
     def dot(
@@ -175,7 +167,7 @@ class GradientFeatures:
                 left.add_dot(right, own, self.workspace, route)
         rest = other.with_blocks({k: b for k, b in other.blocks.items() if k not in dense})
         size = _TILE if self.dtype != products else max(_TILE, _PAIRS // max(1, other.n_rows))
-        for columns in rest._cast_tiles(products):
+        for columns in _cast_tiles(rest, products):
             some = rest[columns].to(products) if rest.blocks else rest
             for rows in self._tiles(size) if rest.blocks else ():
                 self._dot_tile(rows, columns, some, out, products, route)
@@ -191,10 +183,10 @@ class GradientFeatures:
     def gram(self, dtype: torch.dtype | None = None) -> Tensor:
         """Dot products of all pairs of these gradients, (n_rows, n_rows), each taken once."""
         out = self.zeros(self.n_rows, dtype)
-        for columns in self._cast_tiles(dtype):
+        for columns in _cast_tiles(self, dtype):
             right = self[columns].to(dtype)
             own = row_slice(columns, self.rows_per_example)
-            for rows in self._cast_tiles(dtype):
+            for rows in _cast_tiles(self, dtype):
                 if rows.start > columns.start:
                     break
                 tile = self._dot_tile(rows, columns, right, out, dtype, "auto")
@@ -365,6 +357,15 @@ class GradientFeatures:
             return first
         blocks = {name: cat_blocks([f.blocks[name] for f in features]) for name in first.blocks}
         return first.like(blocks, sum(f.n_examples for f in features))
+
+
+def _cast_tiles(features: GradientFeatures, dtype: torch.dtype | None) -> Iterator[slice]:
+    """Tiles of examples whose copies in a dtype take a few workspaces at most."""
+    size = _TILE
+    if features.nbytes and dtype not in (None, features.dtype):
+        each = features.nbytes * dtype.itemsize // (features.n_rows * features.dtype.itemsize)
+        size = min(_TILE, _CASTS * features.workspace // max(1, each))
+    return chunks(features.n_examples, features.rows_per_example, size)
 
 
 def _add_symmetric(left: Tensor, right: Tensor, out: Tensor) -> None:
