@@ -1,4 +1,4 @@
-"""Dot products of gradients with themselves: copies in float64 and what is held keep to a budget."""
+"""Products of gradients with themselves: copies in float64, and what is held, keep to a budget."""
 
 from __future__ import annotations
 
