@@ -25,6 +25,7 @@ __all__ = [
     "map_tensors",
     "no_hidden_loops",
     "plain_kernels",
+    "rounding_floor",
     "select_rows",
     "simple_kernels",
     "tolerance",
@@ -184,6 +185,14 @@ def call_module(
 def tolerance(dtype: torch.dtype) -> float:
     """Largest relative difference that counts as rounding."""
     return 2 * torch.finfo(dtype).eps ** 0.5
+
+
+def rounding_floor(dtype: torch.dtype) -> float:
+    """The same relative to the largest gradient of all parameters.
+
+    In half precision it is no more than a small share, which leaves wrong gradients no room.
+    """
+    return min(100 * torch.finfo(dtype).eps, 0.02)
 
 
 def twice(inputs: Any) -> Any:
