@@ -11,7 +11,6 @@ from typing import Any
 from sklearn.base import clone
 
 from influencekit._estimate import (
-    FIRST,
     MOST,
     Estimate,
     as_estimate,
@@ -40,7 +39,7 @@ class EstimatedIndex(PartlyBuiltIndex):
         method = estimate_of(clone(self.attributor), models, learned, 1)
         some = min(c, self._enough_rows(each(models), n))
         trials, disk = [], 0.0
-        for size in (min(n, FIRST), *sorted({some, min(n, max(MOST, 4 * some))})):
+        for size in (some, *sorted({some, min(n, max(MOST, 4 * some))})):
             with tempfile.TemporaryDirectory() as folder:
                 tried = clone(self).set_params(folder=Path(folder) / "i", curvature_rows=some)
                 trials.append(trial_cost(tried, models, train, size, n_queries))
