@@ -233,8 +233,7 @@ class Unsteady(Cut):
 def test_slices_that_do_not_stay_are_refused(how, said):
     rows = np.array([40]) if how == "ignores start" else np.arange(70)
     with pytest.raises(ValueError, match=f"X: {said}.*compared with the first pass"):
-        examples = make_examples(as_task(MODEL), Unsteady(how))
-        list(examples.take(rows).batches(99))
+        list(make_examples(as_task(MODEL), Unsteady(how)).take(rows).batches(99))
 
 
 def test_a_method_without_a_start_is_told():
