@@ -180,7 +180,6 @@ LONGER = {
     "design": "for those who change the package",
     "background": "formulas and proofs that no guide page needs",
     "exact_removal": "not yet shortened",
-    "language_models": "not yet shortened",
     "saving": "not yet shortened",
 }
 #: What is generated from kept results, code, and lists of sources are no words of use.
