@@ -120,7 +120,8 @@ def score_then_retrain(
     A row's value is what :class:`~influencekit.AdamWInfluence` (for SGD
     :class:`~influencekit.SGDInfluence`), with ``curvature="hessian"``, scores it for the validation
     data, on average.  It speaks of the run's own order of batches; repeat with other seeds where it
-    matters.
+    matters.  There is no ``sample_weight``: a skorch net takes none, and a loss that reads weights
+    from the inputs is refused.
 
     Cost: two trainings, a replay of the first, and a backward sweep of about two more.
     """
