@@ -22,7 +22,7 @@ from influencekit.training import KeepCheckpoints
 DATA = ["digits", "cancer", "acs-linear", "acs", "acs, boosting"]
 OUTPUTS = {"loss": "neg_loss", "margin": "margin"}
 VALUES = [*OUTPUTS, "average"]
-KEYS = {"AUC": "auc", "precision": "precision", "accuracy": "pruned", "AUC of itself": "self"}
+KEYS = {"auc": "AUC", "precision": "precision", "pruned": "accuracy", "self": "AUC of itself"}
 
 
 def accuracy(model, X, y, test):
@@ -61,17 +61,14 @@ def row(data, noise, seed, n_train, rate):
 def tables(rows):
     cells, lines, selves = dict.fromkeys((r["data"], r["noise"]) for r in rows), [], []
     for cell in cells:
-        own = [r for r in rows if (r["data"], r["noise"]) == cell]
-        means = {key: [[r[key] for r in own if r["output"] == o] for o in VALUES] for key in own[0]}
-        texts = {k: [short(np.mean(v), 3) if v else "–" for v in means[k]] for k in KEYS.values()}
-        lines.append([*cell, *(t for k in list(KEYS.values())[:3] for t in texts[k]),
-                      short(own[0]["nothing"], 3)])  # fmt: skip
-        selves.append([*cell, *texts["self"]])
-    pairs = [f"{what}, {o}" for what in list(KEYS)[:3] for o in VALUES]
-    return {
-        "loss or margin": Table(["data", "noise", *pairs, "nothing left out"], lines, 2),
-        "self-influence": Table(["data", "noise", *VALUES], selves, 2),
-    }
+        own = {r["output"]: r for r in rows if (r["data"], r["noise"]) == cell}
+        texts = [[short(own[o][key], 3) if o in own else "–" for o in VALUES] for key in KEYS]
+        nothing = short(own["loss"]["nothing"], 3)
+        lines.append([*cell, *texts[0], *texts[1], *texts[2], nothing])
+        selves.append([*cell, *texts[3]])
+    pairs = [f"{what}, {o}" for what in list(KEYS.values())[:3] for o in VALUES]
+    return {"loss or margin": Table(["data", "noise", *pairs, "nothing left out"], lines, 2),
+            "self-influence": Table(["data", "noise", *VALUES], selves, 2)}  # fmt: skip
 
 
 STUDY = Study(

@@ -53,6 +53,7 @@ def row(method, net, budgets, n, m):
         receive, send = forks.Pipe(False)
         fresh = forks.Process(target=grown, args=(send, method, net, budget, n, m))
         fresh.start()
+        send.close()  # so that a fork that fails ends the wait
         mb, refused = receive.recv()
         fresh.join()
         kept = refused is None and mb <= 1.1 * budget + 30

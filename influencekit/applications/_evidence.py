@@ -186,9 +186,7 @@ def _by_self_influence(detector: Any, data: LabeledData) -> Evidence:
             "cv: method='self_influence' is of the model that learned from the row; leave cv at "
             "None, or take method='validation_influence'."
         )
-    attributor, groups = _asked(
-        detector, data, default_attributor(detector.estimator, along_run=True)
-    )
+    attributor, groups = _asked(detector, data, default_attributor(detector.estimator))
     attributor = _fitted(detector, data, attributor, groups)
     scores = attributor.self_influence()
     scores = scores if groups is None else group_means(scores, groups)

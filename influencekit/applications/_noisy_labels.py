@@ -56,11 +56,10 @@ class NoisyLabelDetector(JudgesNewRows, MetaEstimatorMixin, SuggestingEstimator)
         is.
     attributor : attributor or None, default=None
         For the methods by influence.  None is ``InfluenceFunction("ekfac", output="margin")``,
-        for "self_influence" averaged along the run (:class:`~influencekit.RunAverage`) of a net
-        with :class:`~influencekit.training.KeepCheckpoints`; for trees
-        ``TreeInfluence(output="margin")``, for "further_training" ``FurtherTraining()``.  A
-        GroupAttributor groups all rows once, by a fit on them; rows of a group share its score
-        per row, whatever its ``reduce``.
+        for trees ``TreeInfluence(output="margin")``, for "further_training"
+        ``FurtherTraining()``.  A GroupAttributor
+        groups all rows once, by a fit on them; rows of a group share its score per row, whatever
+        its ``reduce``.
     method : {"auto", "rounds", "loss", "margin", "self_influence", "validation_influence", \
 "further_training"}, default="auto"
         "auto" is "rounds" for classifiers; "loss" for regressors and for a FrozenEstimator.

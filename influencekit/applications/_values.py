@@ -10,7 +10,6 @@ from sklearn.exceptions import NotFittedError
 from skorch import NeuralNet
 
 from influencekit.applications._fitting import fit_on, fold_list, is_frozen
-from influencekit.attributors.along_the_run._run_average import RunAverage
 from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.attributors.trees._tree_influence import TreeInfluence
 from influencekit.data._examples import make_examples
@@ -21,7 +20,6 @@ from influencekit.groups._holders import check_held
 from influencekit.models._estimator_outputs import gives_probabilities
 from influencekit.models._has_trees import has_trees, inner_model
 from influencekit.models.adapters.meta._calibrated import members_of
-from influencekit.training._kept_run import keeps_its_run
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.utils._long_work import chunks, progress
 
@@ -61,10 +59,8 @@ def check_attributor(attributor: Any, holder: str) -> None:
         )
 
 
-def default_attributor(estimator: Any, along_run: bool = False) -> Any:
+def default_attributor(estimator: Any) -> Any:
     """The attributor where none is given: TreeInfluence for trees, else InfluenceFunction.
-
-    With ``along_run`` it is averaged along the run of a net that keeps checkpoints.
 
     It explains the margin of a classifier.  The rows that are asked may have wrong labels, and
     those rule a sum of losses: their loss is steep where that of right ones is flat.
@@ -72,8 +68,7 @@ def default_attributor(estimator: Any, along_run: bool = False) -> Any:
     output = "margin" if is_classifier(inner_model(estimator)) else "auto"
     if has_trees(estimator):
         return TreeInfluence(output=output)
-    attributor = InfluenceFunction("ekfac", output=output)
-    return RunAverage(attributor) if along_run and keeps_its_run(estimator) else attributor
+    return InfluenceFunction("ekfac", output=output)
 
 
 def check_reads(attributor: Any, estimator: Any, way_out: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,13 +64,13 @@ def read_rows(path: str, target: str | None, argument: str, stream: bool = False
     if not file.is_file():
         raise ValueError(f"{argument}: there is no file {path!r}.")
     if file.suffix == ".npz":
-        return _read_arrays(file, argument)
+        return _told(_read_arrays, file, argument)
     if file.suffix not in READERS:
         raise ValueError(
             f"{argument}: got {file.name!r}; accepted are files that end in "
             f"{', '.join(READERS)} or .npz, and folders."
         )
-    table = _read_table(file)
+    table = _told(_read_table, file, argument)
     if target is None:
         return Rows(table, None)
     if target not in table.columns:
@@ -96,6 +97,14 @@ class _Unnamed(RowSlices):
             yield X.to_numpy() if hasattr(X, "to_numpy") else X, y
 
 
+def _told(read: Callable[[Path], Any], file: Path, argument: str) -> Any:
+    """What a file holds; errors of readers name the file."""
+    try:
+        return read(file)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{argument}: {file.name} cannot be read: {error}") from error
+
+
 def _read_table(file: Path) -> Any:
     pd = import_optional("pandas", "the command line, for tables,")
     options = {"lines": True} if file.suffix == ".jsonl" else {}
@@ -104,12 +113,13 @@ def _read_table(file: Path) -> Any:
     return getattr(pd, READERS[file.suffix])(file, **options)
 
 
-def _read_arrays(file: Path, argument: str) -> Rows:
+def _read_arrays(file: Path) -> Rows:
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it was not written by numpy.savez")
     with np.load(file, allow_pickle=False) as arrays:
         if "X" not in arrays:
             raise ValueError(
-                f"{argument}: {file.name} holds {', '.join(arrays)}; needed is an array X, and y "
-                "for the targets."
+                f"it holds {', '.join(arrays)}; needed is an array X, and y for the targets."
             )
         return Rows(arrays["X"], arrays.get("y"))
 

@@ -61,7 +61,11 @@ def _index_of(job: Training, options: argparse.Namespace, folder: str) -> Attrib
 
 
 def _part(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found:
-        raise ValueError(f"--slice: got {text!r}; accepted is i/n, such as 1/8 for the first of 8.")
-    return int(found[1]), int(found[2])
+    found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    number, n_slices = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= n_slices:
+        raise ValueError(
+            f"--slice: got {text!r}; accepted is i/n with i from 1 to n, such as 1/8 for the "
+            f"first of 8 and 8/8 for the last."
+        )
+    return number, n_slices

@@ -59,7 +59,13 @@ class Job(Training):
     def fitted(self) -> BaseAttributor:
         """The attributor, fitted, or the index, opened."""
         if self.folder is not None:
-            return AttributionIndex.open(self.folder, self.model)
+            found = AttributionIndex.open(self.folder, self.model)
+            if hasattr(self.shown[0], "shape") and len(self.shown[0]) != found.n_train_:
+                raise ValueError(
+                    f"--train: got {len(self.shown[0]):,} rows, and the index has "
+                    f"{found.n_train_:,}; give the rows of the index, or leave --train out."
+                )
+            return found
         return self.attributor.fit(self.model, *self.shown)
 
     @property

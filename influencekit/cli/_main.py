@@ -12,11 +12,14 @@ from sklearn.exceptions import NotFittedError
 
 from influencekit._version import __version__
 from influencekit.cli import _commands
+from influencekit.exceptions import LostWorkersError
 
 __all__ = ["main", "parser"]
 
 #: Errors that are told in one line; any other one is a fault of ours, and keeps its traceback.
-TOLD = (ValueError, TypeError, ImportError, OSError, MemoryError, NotFittedError)
+TOLD = (
+    ValueError, TypeError, ImportError, OSError, MemoryError, NotFittedError, LostWorkersError,
+)  # fmt: skip
 
 DESCRIPTION = """\
 Which training rows made the model do this? Reads a fitted model and its

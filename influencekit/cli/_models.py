@@ -43,7 +43,13 @@ def load_model(text: str, trust: bool) -> Any:
                 f"--model: reading {text!r} runs the code that is in the file. If you or somebody "
                 "you trust wrote it, add --trust; else name the model as module:attribute."
             )
-        return joblib.load(text)
+        try:
+            return joblib.load(text)
+        except Exception as error:  # whatever the code in the file raises
+            raise ValueError(
+                f"--model: {text!r} cannot be read ({type(error).__name__}: {error}); accepted is "
+                f"a file written by joblib.dump, with the same libraries installed here."
+            ) from error
     module, colon, attribute = text.partition(":")
     if not colon:
         raise ValueError(

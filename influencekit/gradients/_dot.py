@@ -64,7 +64,7 @@ def _held_bytes(gradients: Any, dense: set[str], dtype: torch.dtype) -> int:
 
 def all_self_dots(a: Any, out: Tensor, memory: int) -> Tensor:
     """Fill ``out`` (a.n_rows, a.n_rows), computing each pair of batches once."""
-    held = a.held(memory, spill=True)
+    held = a.held(memory // 2, spill=True)  # beside copies in the dtype of the products
     if held.parts is None:
         all_dots(a, a, out, memory, out.dtype)
         return out

@@ -18,6 +18,7 @@ from influencekit.utils._long_work import chunks
 __all__ = ["GradientFeatures", "cat_blocks"]
 
 _TILE = 1024  # rows per tile of dot products, so that casts and products stay in cache
+_CASTS = 4  # workspaces that a tile in a finer dtype may take
 _PAIRS = 2**18  # of rows, whose products are few enough for one tile where nothing is cast
 _COVARIANCE_BYTES = 2**25  # of dense rows whose outer products are added at a time
 _PANEL = 256  # columns of a symmetric product that are computed at a time
@@ -166,7 +167,7 @@ class GradientFeatures:
                 left.add_dot(right, own, self.workspace, route)
         rest = other.with_blocks({k: b for k, b in other.blocks.items() if k not in dense})
         size = _TILE if self.dtype != products else max(_TILE, _PAIRS // max(1, other.n_rows))
-        for columns in other._tiles():
+        for columns in _cast_tiles(rest, products):
             some = rest[columns].to(products) if rest.blocks else rest
             for rows in self._tiles(size) if rest.blocks else ():
                 self._dot_tile(rows, columns, some, out, products, route)
@@ -182,10 +183,10 @@ class GradientFeatures:
     def gram(self, dtype: torch.dtype | None = None) -> Tensor:
         """Dot products of all pairs of these gradients, (n_rows, n_rows), each taken once."""
         out = self.zeros(self.n_rows, dtype)
-        for columns in self._tiles():
+        for columns in _cast_tiles(self, dtype):
             right = self[columns].to(dtype)
             own = row_slice(columns, self.rows_per_example)
-            for rows in self._tiles():
+            for rows in _cast_tiles(self, dtype):
                 if rows.start > columns.start:
                     break
                 tile = self._dot_tile(rows, columns, right, out, dtype, "auto")
@@ -356,6 +357,15 @@ class GradientFeatures:
             return first
         blocks = {name: cat_blocks([f.blocks[name] for f in features]) for name in first.blocks}
         return first.like(blocks, sum(f.n_examples for f in features))
+
+
+def _cast_tiles(features: GradientFeatures, dtype: torch.dtype | None) -> Iterator[slice]:
+    """Tiles of examples whose copies in a dtype take a few workspaces at most."""
+    size = _TILE
+    if features.nbytes and dtype not in (None, features.dtype):
+        each = features.nbytes * dtype.itemsize // (features.n_rows * features.dtype.itemsize)
+        size = min(_TILE, _CASTS * features.workspace // max(1, each))
+    return chunks(features.n_examples, features.rows_per_example, size)
 
 
 def _add_symmetric(left: Tensor, right: Tensor, out: Tensor) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from sklearn.base import clone
 
 from influencekit._estimate import (
+    MOST,
     Estimate,
     as_estimate,
     estimate_of,
@@ -38,7 +39,7 @@ class EstimatedIndex(PartlyBuiltIndex):
         method = estimate_of(clone(self.attributor), models, learned, 1)
         some = min(c, self._enough_rows(each(models), n))
         trials, disk = [], 0.0
-        for size in sorted({some, min(n, 4 * some)}):
+        for size in (some, *sorted({some, min(n, max(MOST, 4 * some))})):
             with tempfile.TemporaryDirectory() as folder:
                 tried = clone(self).set_params(folder=Path(folder) / "i", curvature_rows=some)
                 trials.append(trial_cost(tried, models, train, size, n_queries))
@@ -46,6 +47,7 @@ class EstimatedIndex(PartlyBuiltIndex):
                 shards = sum(p.stat().st_size for p in files if p.parent.name == "i")
                 inner = sum(p.stat().st_size for p in files) - shards
                 disk = shards * n / size + inner
+        trials = trials[1:]  # the first one warms up
         again = trial_cost(clone(self.attributor), models, train, some, 1).fit_seconds
         fit = method.fit_seconds / method.pace + max(0.0, row_law(trials)(n) - again)
         found = as_estimate(trials, fit, n, n_queries, int(disk))

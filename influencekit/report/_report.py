@@ -20,6 +20,7 @@ from influencekit.report._answers import answers, choose_rows, predictions
 from influencekit.report._cases import CaseMaker, Names, strongest
 from influencekit.report._evaluation import evaluate
 from influencekit.report._examples import contents, readable
+from influencekit.report._group_section import group_section, inside_groups
 from influencekit.report._label_section import check_detector, label_section
 from influencekit.report._path_section import PathSection, averaged_over, path_of, path_section
 from influencekit.report._settings import damping_text, run
@@ -104,7 +105,8 @@ class AttributionReport:
         Parameters
         ----------
         attributor : fitted attributor
-            A fitted attributor or search. For a GroupAttributor, give its ``attributor_``.
+            A fitted attributor or search. Of a GroupAttributor, the page shows the groups, and the
+            examples by its ``attributor_``.
         X_query : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
             As for ``attributor.score``.
         y_query : array-like of shape (n_test,) or (n_test, n_outputs), default=None
@@ -166,6 +168,7 @@ class AttributionReport:
         by `top_k`, so the score matrix is not stored. The model is run once on all test examples.
         """
         _check_arguments(attributor, k, lambda_path, title)
+        given, attributor = attributor, inside_groups(attributor)
         queries = attributor._queries(X_query, y_query)
         if examples is None:
             X_train, y_train = shown_rows(X_train, y_train)
@@ -208,6 +211,7 @@ class AttributionReport:
             "k": min(k, n_train),
             "path": _path(attributor, queries, lambda_path),
             "evaluation": results,
+            "groups": group_section(given, X_query, y_query),
             "labels": label_section(detector, names, _row_labels(attributor.train_index_, train)),
             "date": date,
             **run(attributor, found, queries),
@@ -264,13 +268,6 @@ def _check_arguments(attributor: Any, k: Any, lambda_path: Any, title: Any) -> N
         raise TypeError(
             f"attributor: got {type(attributor).__name__}; accepted is a fitted attributor such "
             "as InfluenceFunction or SurrogateLambdaSearchCV."
-        )
-    if attributor._grouped is not None:
-        raise TypeError(
-            f"attributor: got {type(attributor).__name__}, which scores groups of training "
-            "examples, while the page shows single ones. Accepted is an attributor of single "
-            "examples: attributor_ of the fitted GroupAttributor. To show the groups as well: "
-            "evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_query)}."
         )
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k: got {k!r}; accepted are integers of 1 or more.")

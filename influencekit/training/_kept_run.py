@@ -29,7 +29,6 @@ from influencekit.training.trajectory._trajectory import Trajectory
 __all__ = [
     "SOURCES",
     "even_positions",
-    "keeps_its_run",
     "net_inside",
     "states_of",
     "states_within",
@@ -113,23 +112,6 @@ def states_within(model: Any, n: int) -> list[State] | None:
             if isinstance(callback, kinds) and getattr(callback, name, None):
                 return states_of(callback, n)
     return None
-
-
-def keeps_its_run(model: Any) -> bool:
-    """Whether a skorch net, fitted or not, or the one in a Pipeline keeps checkpoints of its run.
-
-    Parameters
-    ----------
-    model : object
-
-    Returns
-    -------
-    bool
-    """
-    own = getattr(net_inside(model), "callbacks", None)
-    callbacks = own if isinstance(own, (list, tuple)) else []
-    last = [callback[-1] if isinstance(callback, tuple) else callback for callback in callbacks]
-    return any(isinstance(callback, (KeepCheckpoints, TrajectoryRecorder)) for callback in last)
 
 
 def net_inside(model: Any) -> NeuralNet | None:

@@ -50,6 +50,8 @@ def in_parallel(
     LostWorkersError
         If workers or their scheduler are lost again and again without one finished item.
     """
+    if n_jobs == 0:
+        raise ValueError("n_jobs: got 0; accepted are an int but 0, as in joblib, and None.")
     missing, rounds = dict(enumerate(items)), 0
     while missing:
         before, lost = len(missing), None

@@ -25,6 +25,7 @@ __all__ = [
     "map_tensors",
     "no_hidden_loops",
     "plain_kernels",
+    "rounding_floor",
     "select_rows",
     "simple_kernels",
     "tolerance",
@@ -184,6 +185,14 @@ def call_module(
 def tolerance(dtype: torch.dtype) -> float:
     """Largest relative difference that counts as rounding."""
     return 2 * torch.finfo(dtype).eps ** 0.5
+
+
+def rounding_floor(dtype: torch.dtype) -> float:
+    """The same relative to the largest gradient of all parameters.
+
+    In half precision, 100 roundings would be about as large as that gradient.
+    """
+    return min(100 * torch.finfo(dtype).eps, 1e-4)
 
 
 def twice(inputs: Any) -> Any:

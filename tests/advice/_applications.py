@@ -236,7 +236,7 @@ ROWS = [
     ),
     Row(
         "; accepted are InfluenceFunction('fisher') and TRAK. Use",
-        ("GroupAttributor(GradDot(), curvature='groups').fit(model, X, y, groups=y)"),
+        ("GroupAttributor(TRAK(), curvature='groups').fit(model, X, y, groups=y)"),
         {
             "Use curvature='points'": (
                 "GroupAttributor(GradDot(), curvature='points').fit(model, X, y, groups=y)"
@@ -357,16 +357,13 @@ ROWS = [
         },
     ),
     Row(
-        ", which scores groups of training examples",
+        ", whose groups have no scores of single",
         (
-            "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); "
+            "grouped = GroupAttributor(TRAK(), curvature='groups').fit(model, X, y, groups=y); "
             "AttributionReport.from_attributor(grouped, X[:5], y[:5])"
         ),
         {
-            (
-                "attributor_ of the fitted GroupAttributor. To show the groups as well: "
-                "evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_query)}"
-            ): (
+            "evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_query)}": (
                 "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); X_query = X[:5]; "
                 "AttributionReport.from_attributor(grouped.attributor_, X_query, y[:5], "
                 "evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_query)})"

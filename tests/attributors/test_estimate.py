@@ -54,8 +54,8 @@ def test_a_method_is_tried_on_few_rows_and_stays_unfitted(monkeypatch):
     monkeypatch.setattr(estimates, "MOST", 128)
     attributor = GradDot()
     found = attributor.estimate(MODEL, X, Y, n_queries=20)
-    assert sizes == [64, 128]
-    assert found.tried == (64, 128)
+    assert sizes == [32, 128]
+    assert found.tried == (32, 128)
     assert (found.n_train, found.n_queries, found.disk_bytes) == (400, 20, 0)
     assert found.fit_seconds > 0
     assert "\n" not in str(found)
@@ -95,5 +95,5 @@ def cubic_trial(task):
 def test_what_cannot_be_tried_is_told():
     with pytest.raises(ValueError, match="n_queries: got 0"):
         GradDot().estimate(MODEL, X, Y, n_queries=0)
-    with pytest.raises(ValueError, match="SGDInfluence cannot be tried on 64 of the rows"):
+    with pytest.raises(ValueError, match="SGDInfluence cannot be tried on 32 of the rows"):
         SGDInfluence().estimate(MODEL, X, Y)

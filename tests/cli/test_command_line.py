@@ -170,6 +170,25 @@ def test_a_file_is_not_unpickled_without_trust(tmp_path, capsys):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"hello", b"a,b\n1,2\n", b"\x80\x04."])
+@pytest.mark.parametrize("name", ["m.joblib", "t.npz", "t.jsonl", "t.parquet"])
+def test_files_that_cannot_be_read_are_named(tmp_path, capsys, name, content):
+    bad = tmp_path / name
+    bad.write_bytes(content)
+    option = "model" if name == "m.joblib" else "train"
+    assert main(words("query", **{option: str(bad)})) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("error: ") and "allow_pickle" not in told[0]
+    assert name in told[0] or "no rows" in told[0] or "pyarrow" in told[0]
+
+
+def test_rows_of_another_number_are_not_shown_with_an_index(capsys):
+    assert main(index_words("seventy-five")) == 0
+    pd.read_csv("train.csv")[:60].to_csv("fewer.csv", index=False)
+    assert main(words("query", "--index", "seventy-five", train="fewer.csv")) == 1
+    assert "--train: got 60 rows, and the index has 75" in capsys.readouterr().err
+
+
 def test_arrays_are_not_unpickled(capsys):
     np.savez("objects.npz", X=np.array([{}], dtype=object), y=np.array([1]))
     assert main(words("query", train="objects.npz")) == 1
@@ -266,7 +285,12 @@ def test_estimate_prints_one_line(capsys):
     ("given", "said"),
     [
         (index_words("other", "--slice", "2"), "--slice: got '2'; accepted is i/n"),
-        (index_words("other", "--slice", "3/2"), "number: got 3; accepted are ints from 1"),
+        (
+            index_words("other", "--slice", "3/2"),
+            "--slice: got '3/2'; accepted is i/n with i",
+        ),
+        (index_words("other", "--slice", "٣/٤"), "--slice: got '٣/٤'"),
+        (index_words("other", "--n-jobs", "0"), "n_jobs: got 0"),
         (["query", "--model", "named.joblib", "--trust", "--queries", "queries.csv"], "--train"),
     ],
 )

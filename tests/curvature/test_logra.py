@@ -262,3 +262,29 @@ def test_random_state_of_the_curvature_comes_first():
     np.testing.assert_array_equal(score(3, 0), score(3, 1))
     np.testing.assert_array_equal(score(None, 3), score(3, 1))
     assert not np.allclose(score(None, 0), score(None, 1))
+
+
+class Attention(torch.nn.Module):
+    """Attention over three places, and the mean of its outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = torch.nn.MultiheadAttention(4, 2, batch_first=True)
+        self.out = torch.nn.Linear(4, 2)
+
+    def forward(self, X):
+        return self.out(self.attention(X, X, X, need_weights=False)[0].mean(1))
+
+
+@NOT_TRAINED
+def test_a_full_rank_of_an_attention_gives_the_exact_scores():
+    torch.manual_seed(0)
+    X, y = torch.randn(30, 3, 4, dtype=torch.float64), torch.arange(30) % 2
+    task = as_task(Attention().double().eval(), loss=torch.nn.CrossEntropyLoss())
+    full, exact = (
+        InfluenceFunction(curvature, damping=0.1, random_state=0)
+        .fit(task, X, y)
+        .score(X[:5], y[:5])
+        for curvature in (LoGra(rank=12, rows="ggn", blocks="all"), "ggn")
+    )
+    np.testing.assert_allclose(full, exact, rtol=1e-6, atol=1e-9)

@@ -14,6 +14,7 @@ from torch import nn
 
 from influencekit import AttributionIndex, GradDot, InfluenceFunction, as_task
 from influencekit.data import RowSlices, make_examples, open_slices
+from influencekit.data.slices._row_slices import taken
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(70, 3))
@@ -200,6 +201,89 @@ def test_what_is_no_pair_is_told():
         GradDot().fit(MODEL, Bare())
     with pytest.raises(ValueError, match="targets were given twice"):
         GradDot().fit(MODEL, Cut(), Y)
+
+
+class Unsteady(Cut):
+    """Slices that are others after the first pass."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.passes = how, 0
+
+    def slices(self, start=0):
+        found = list(super().slices())
+        self.passes += 1
+        if self.passes == 1 or self.how == "ignores start":
+            yield from found
+        elif self.how == "gone":
+            yield from found[start:3]
+        else:  # two of its rows change places
+            places = np.r_[1, 0, 2:20]
+            yield from [(found[0][0][places], found[0][1][places]), *found[1:]][start:]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("ignores start", "slice 2 has other rows"),
+        ("gone", "slice 3 is gone"),
+        ("moved", "slice 0"),
+    ],
+)
+def test_slices_that_do_not_stay_are_refused(how, said):
+    rows = np.array([40]) if how == "ignores start" else np.arange(70)
+    with pytest.raises(ValueError, match=f"X: {said}.*compared with the first pass"):
+        list(make_examples(as_task(MODEL), Unsteady(how)).take(rows).batches(99))
+
+
+def test_a_method_without_a_start_is_told():
+    class Bare:
+        def slices(self):
+            yield X, Y
+
+    with pytest.raises(TypeError, match=r"accepted is a method slices\(self, start=0\)"):
+        GradDot().fit(MODEL, Bare())
+
+
+def test_numbers_in_the_names_of_npy_files_are_numbers(tmp_path):
+    for i, rows in enumerate(np.split(np.arange(70), 14)):
+        np.save(tmp_path / f"X-{i}.npy", X[rows])
+        np.save(tmp_path / f"y-{i}.npy", Y[rows])
+    found = np.concatenate([rows for rows, _ in open_slices(tmp_path).slices()])
+    np.testing.assert_array_equal(found, X)
+
+
+@pytest.mark.parametrize("names", [("0", "1", "1", "2"), ("1", "10", "01", "10")])
+def test_npy_files_without_their_other_half_are_refused(tmp_path, names):
+    for name, rows in zip(names, (X, X, Y, Y), strict=True):
+        np.save(tmp_path / f"{'X' if rows is X else 'y'}-{name}.npy", rows)
+    with pytest.raises(ValueError, match="pairs whose names differ in the first letter only"):
+        open_slices(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", "one value"])
+def test_npy_files_that_are_no_rows_are_named(tmp_path, content):
+    if isinstance(content, bytes):
+        (tmp_path / "X-0.npy").write_bytes(content)
+    else:
+        np.save(tmp_path / "X-0.npy", np.float64(1))
+    with pytest.raises(ValueError, match=r"X-0\.npy' (cannot be read|holds one value)") as told:
+        GradDot().fit(MODEL, open_slices(tmp_path), Y)
+    assert "pickle" not in str(told.value)
+
+
+def test_parquet_files_with_other_columns_are_named(tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    table = frame()[["size", "age"]].assign(y=Y)
+    table.to_parquet(tmp_path / "a.parquet")
+    table.drop(columns="age").to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b\.parquet' has no column 'age'"):
+        list(open_slices(tmp_path, target="y").slices())
+
+
+def test_rows_beyond_the_slices_are_refused():
+    with pytest.raises(ValueError, match="got slices with 70 rows, and the row at position 90"):
+        taken(Cut(), np.array([3, 90]))
 
 
 @pytest.mark.parametrize(

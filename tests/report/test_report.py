@@ -406,17 +406,34 @@ def test_methods_without_a_path(problem):
     assert report_of(problem, lambda_path=given_path)._content["path"].picture
 
 
+def test_groups_are_shown_beside_the_examples(problem, parse):
+    grouped = GroupAttributor(InfluenceFunction("fisher"))
+    names = np.repeat(["<b>north</b>", "south"], [25, 15])
+    grouped.fit(problem.model, problem.X_train, problem.y_train, groups=names)
+    problem.attributor = grouped
+    report = report_of(problem)
+    means = grouped.score(problem.X_query, problem.y_query).mean(axis=0)
+    order = np.argsort(-means)
+    assert report._content["groups"].rows == [
+        [["<b>north</b>", "south"][g], ["25", "15"][g], f"{means[g]:.4g}"] for g in order
+    ]
+    page = parse(report.to_html())
+    assert "Groups of training examples" in page.texts and "<b>north</b>" in page.texts
+    problem.attributor = grouped.attributor_
+    alone = report_of(problem)
+    assert alone._content["groups"] is None
+    assert alone.top_examples.to_frame().equals(report.top_examples.to_frame())
+
+
 @pytest.mark.filterwarnings("ignore::influencekit.exceptions.LambdaPathWarning")  # of four groups
-@pytest.mark.parametrize("search", [None, SurrogateLambdaSearchCV])
-def test_groups_are_refused_with_the_way_out(problem, search):
+def test_searches_around_groups_are_refused_with_the_way_out(problem):
     grouped = GroupAttributor(InfluenceFunction("fisher"), RandomGrouper(4, random_state=0))
-    around = grouped if search is None else search(grouped, random_state=0)
+    around = SurrogateLambdaSearchCV(grouped, random_state=0)
     around.fit(problem.model, problem.X_train, problem.y_train)
-    inside = grouped.attributor_ if search is None else around.best_attributor_.attributor_
     problem.attributor = around
-    with pytest.raises(TypeError, match="attributor_ of the fitted GroupAttributor"):
+    with pytest.raises(TypeError, match="Accepted is a GroupAttributor without property="):
         report_of(problem)
-    problem.attributor = inside
+    problem.attributor = around.best_attributor_.attributor_
     groups = GroupScoresDisplay.from_estimator(around, problem.X_query, problem.y_query)
     assert report_of(problem, evaluation={"groups": groups})._content["evaluation"].figures
 

@@ -187,11 +187,12 @@ def _numbers(spec: BlockSpec, rank: int) -> int:
 
 def _factor_bytes(problem: CurvatureProblem, specs: Sequence[BlockSpec]) -> int:
     """Bytes of the second moments of all layers, and of the workspace for the largest."""
-    module, orders = problem.engine.task.module, []
+    modules, orders = dict(problem.engine.task.module.named_modules()), []
     for spec in specs:
         if spec.is_matrix:
             orders.append(spec.d_in + spec.has_bias)
-            if not isinstance(module.get_submodule(spec.name), _TABLES):
+            # an attention's in_proj_weight is a layer, and no module
+            if not isinstance(modules.get(spec.name), _TABLES):
                 orders.append(spec.d_out)
     return 8 * (sum(order**2 for order in orders) + 3 * max(orders, default=0) ** 2)
 

@@ -33,8 +33,8 @@ def open_slices(
     ----------
     data : path-like or object
         - a ``.parquet`` file, or a folder of such files (needs pyarrow), or a ``pyarrow.dataset``;
-        - a folder of ``.npy`` files, ``X*.npy`` and ``y*.npy``, which are mapped and paired in the
-          order of their names;
+        - a folder of ``.npy`` files, ``X*.npy``, each with a ``y*.npy`` of the same name or all
+          without, which are mapped, in the order of the numbers in their names;
         - a Hugging Face Dataset, or the folder that its ``save_to_disk`` wrote;
         - a dask DataFrame or dask array, whose partitions are computed one at a time.
     target : str, dask array or Series, or None, default=None

@@ -54,7 +54,18 @@ class ParquetSlices(RowSlices):
     def _groups(self) -> Iterator[Any]:
         """Row groups of all files, in the order of the files."""
         for fragment in self._dataset().get_fragments():
+            self._check(fragment)
             yield from fragment.split_by_row_group()
+
+    def _check(self, fragment: Any) -> None:
+        """Refuse a file that lacks a column."""
+        wanted = [*self.columns, *([] if self.target is None else [self.target])]
+        lacking = [name for name in wanted if name not in fragment.physical_schema.names]
+        if lacking:
+            raise ValueError(
+                f"data: {getattr(fragment, 'path', 'a file')!r} has no column {lacking[0]!r}, "
+                f"which the first file has; accepted are files with the same columns."
+            )
 
     def _tables(self, group: Any) -> Iterator[Any]:
         """Runs of exactly ``slice_rows`` rows, the last one shorter."""

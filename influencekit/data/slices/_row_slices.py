@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from scipy import sparse
 from influencekit.data._sources import leaves
 from influencekit.utils._optional import import_optional
 
-__all__ = ["RowSlices", "Survey", "joined", "read_once", "rows_of", "survey", "taken"]
+__all__ = ["RowSlices", "Survey", "joined", "mark_of", "read_once", "rows_of", "survey", "taken"]
 
 
 class RowSlices(ABC):
@@ -76,12 +77,15 @@ class Survey:
         Digest of all values.
     y : ndarray, Tensor or None
         All targets.
+    marks : list of str
+        Digest of the size, a few rows and the targets of each slice.
     """
 
     rows: Any
     starts: np.ndarray
     digest: str
     y: Any
+    marks: list[str]
 
     def slices(self, start: int = 0) -> Iterator[tuple[Any, Any]]:
         """Yield the slice with number ``start``, and each one after it."""
@@ -111,8 +115,8 @@ def survey(rows: Any, name: str) -> Survey:
     ValueError
         If there are no rows, or some slices have targets and others have none.
     """
-    sha, sizes, targets = hashlib.sha256(), [], []
-    for number, pair in enumerate(rows.slices()):
+    sha, sizes, targets, marks = hashlib.sha256(), [], [], []
+    for number, pair in enumerate(_opened(rows, name)):
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise TypeError(
                 f"{name}: slices() of {type(rows).__name__} yielded a {type(pair).__name__}; "
@@ -128,6 +132,7 @@ def survey(rows: Any, name: str) -> Survey:
             )
         _feed(sha, X)
         _feed(sha, y)
+        marks.append(mark_of(X, y))
     if not sum(sizes):
         raise ValueError(f"{name}: got no rows; give at least one example.")
     missing = [i for i, y in enumerate(targets) if y is None]
@@ -137,7 +142,29 @@ def survey(rows: Any, name: str) -> Survey:
             f"all slices or in none."
         )
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    return Survey(rows, starts, sha.hexdigest()[:32], None if missing else joined(targets))
+    return Survey(rows, starts, sha.hexdigest()[:32], None if missing else joined(targets), marks)
+
+
+def _opened(rows: Any, name: str) -> Iterator[Any]:
+    """The slices from the first one on, of a method that can begin at any."""
+    try:
+        inspect.signature(rows.slices).bind(0)
+    except TypeError as error:
+        raise TypeError(
+            f"{name}: slices() of {type(rows).__name__} does not take the number of the first "
+            f"slice ({error}); accepted is a method slices(self, start=0)."
+        ) from error
+    return iter(rows.slices(0))
+
+
+def mark_of(X: Any, y: Any) -> str:
+    """Digest by which a slice that is read again is known: its size, a few rows and the targets."""
+    n, sha = _n_rows(X), hashlib.sha256()
+    sha.update(str(n).encode())
+    if n:
+        _feed(sha, rows_of(X, np.unique([0, n // 3, n // 2, n - 1])))
+    _feed(sha, y)
+    return sha.hexdigest()[:32]
 
 
 def taken(rows: Any, positions: np.ndarray) -> tuple[Any, Any]:
@@ -163,6 +190,11 @@ def taken(rows: Any, positions: np.ndarray) -> tuple[Any, Any]:
         start = end
         if len(wanted) and start > wanted[-1]:
             break
+    if len(wanted) and wanted[-1] >= start:
+        raise ValueError(
+            f"X: got slices with {start:,} rows, and the row at position {wanted[-1]:,} is asked "
+            f"for; accepted are the rows that the attributor was fitted on."
+        )
     X, y = joined(parts), None if targets[0] is None else joined(targets)
     return rows_of(X, places), None if y is None else rows_of(y, places)
 
@@ -175,6 +207,8 @@ def rows_of(data: Any, rows: np.ndarray) -> Any:
         return tuple(rows_of(part, rows) for part in data)
     if hasattr(data, "iloc"):
         return data.iloc[rows]
+    if sparse.issparse(data):
+        return data.tocsr()[rows]
     if isinstance(data, list):
         return [data[i] for i in rows]
     return data[torch.from_numpy(rows)] if isinstance(data, torch.Tensor) else data[rows]

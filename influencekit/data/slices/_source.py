@@ -9,7 +9,7 @@ import numpy as np
 from influencekit.data._inputs import open_inputs
 from influencekit.data._sources import ArraySource, Rows, Source
 from influencekit.data._targets import given_twice
-from influencekit.data.slices._row_slices import Survey, joined, read_once, rows_of
+from influencekit.data.slices._row_slices import Survey, joined, mark_of, read_once, rows_of
 from influencekit.models._task import Task
 from influencekit.models.adapters._learned_from import same
 
@@ -32,14 +32,15 @@ class SliceSource(Source):
 
     def __init__(self, task: Task, found: Survey, name: str):
         self.task, self.rows, self.name = task, found.rows, name
-        self.starts, self.digest = found.starts, found.digest
-        self._reading = _Reading(found.rows)
+        self.starts, self.digest, self.marks = found.starts, found.digest, found.marks
+        self._reading = _Reading(found.rows, found.marks, name)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if k != "_reading"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _reading=_Reading(state["rows"]))
+        reading = _Reading(state["rows"], state["marks"], state["name"])
+        vars(self).update(state, _reading=reading)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -77,8 +78,8 @@ class SliceSource(Source):
 class _Reading:
     """The slice that was read last, and where its reader is."""
 
-    def __init__(self, rows: Any):
-        self.rows = rows
+    def __init__(self, rows: Any, marks: list[str], name: str):
+        self.rows, self.marks, self.name = rows, marks, name
         self.last: tuple[int, Any] = (-1, None)
         self.ahead: tuple[int, Any] = (-1, None)
 
@@ -91,7 +92,14 @@ class _Reading:
         self.ahead = (-1, None)  # two threads do not share a reader
         if following != number:
             reader = iter(self.rows.slices(number))
-        pair = next(reader)
+        pair = next(reader, None)
+        if pair is None or mark_of(*pair) != self.marks[number]:
+            raise ValueError(
+                f"{self.name}: slice {number} {'is gone' if pair is None else 'has other rows'}, "
+                f"compared with the first pass. Accepted are slices that stay as they are: "
+                f"slices(start) of {type(self.rows).__name__} begins with the slice numbered "
+                f"start, and yields the same rows at each call."
+            )
         self.last, self.ahead = (number, pair), (number + 1, reader)
         return pair
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from influencekit.gradients.layers._bare import BareParameter
 from influencekit.gradients.layers._groups import Group
@@ -55,6 +55,7 @@ def broadcast_groups(
     waiting = {id(own.parameter) for own in bare.values() if own.used}
     found += _tried(tried, [la for la in layers if all(id(p) in waiting for p in la.trained)])
     taken = {name for group in found for name in group.names}
+    taken |= _recurrent(task)
     left = [own for name, own in bare.items() if name not in taken]
     for form in range(_MOST_ONES + 2):
         shaped = [_formed(own, form) for own in left]
@@ -63,6 +64,13 @@ def broadcast_groups(
         taken = {name for group in good for name in group.names}
         left = [own for own in left if own.name not in taken]
     return found
+
+
+def _recurrent(task: Task) -> set[str]:
+    """Parameters of recurrent layers, whose kernels read memory without looking at its shape."""
+    layers = (part for part in task.module.modules() if isinstance(part, nn.RNNBase))
+    own = {id(p) for layer in layers for p in layer.parameters()}
+    return {name for name, p in task.parameters.items() if id(p) in own}
 
 
 def _formed(own: BareParameter, form: int) -> BareParameter | None:

@@ -38,6 +38,7 @@ from influencekit.utils._torch import (
     has_reentrant_checkpoints,
     no_hidden_loops,
     plain_kernels,
+    rounding_floor,
     select_rows,
     tolerance,
 )
@@ -362,7 +363,7 @@ def _pattern(outputs: Tensor) -> Tensor:
 
 def agrees(found: Tensor, expected: Tensor, scale: float, dtype: torch.dtype) -> bool:
     """Whether gradients agree, given the largest gradient of all parameters."""
-    floor = 100 * torch.finfo(dtype).eps * scale
+    floor = rounding_floor(dtype) * scale
     allowed = tolerance(dtype) * float(expected.abs().max()) + floor
     return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
 

@@ -23,6 +23,7 @@ from influencekit.utils._torch import (
     flat_gradient,
     no_hidden_loops,
     plain_kernels,
+    rounding_floor,
     select_rows,
     tolerance,
 )
@@ -118,13 +119,13 @@ class Check:
         """Groups whose blocks have other sums."""
         known = [group for group in groups if all(la.name in blocks for la in group.layers)]
         own = [[self._chosen(blocks[layer.name]) for layer in group.layers] for group in known]
-        limit, eps = tolerance(self.rounding), torch.finfo(self.rounding).eps
+        limit = tolerance(self.rounding)
         off = self._differences(known, own)
         odd = [i for i, (difference, size) in enumerate(off) if difference > limit * size]
         if not odd:
             return []
         sizes = [self._size(blocks) for blocks in own]
-        floor = 100 * eps * max(sizes)
+        floor = rounding_floor(self.rounding) * max(sizes)
         return [known[i] for i in odd if off[i][0] > limit * sizes[i] + floor]
 
     def _differences(
