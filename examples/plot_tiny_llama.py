@@ -8,7 +8,7 @@ transformers library does it, once for all weights and once for a LoRA adapter. 
 training texts behind an answer, as a whole and token by token, keep an index, and query it again.
 
 Needs a folder with ``lm_stories260k`` and ``tiny_shakespeare`` in the environment variable
-``INFLUENCEKIT_DATA``, and ``pip install transformers accelerate peft``.  Half a minute on one core.
+``INFLUENCEKIT_DATA``, and ``pip install transformers accelerate peft``.  Some minutes on one core.
 """
 
 # %%

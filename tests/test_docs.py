@@ -179,7 +179,6 @@ MOST_WORDS = 800
 LONGER = {
     "design": "for those who change the package",
     "background": "formulas and proofs that no guide page needs",
-    "language_models": "not yet shortened",
 }
 #: What is generated from kept results, code, and lists of sources are no words of use.
 NOT_USE = re.compile(

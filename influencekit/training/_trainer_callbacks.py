@@ -22,6 +22,7 @@ from influencekit.training._unrecorded import (
     refuse_unrecorded,
     refuse_unrecorded_lightning,
 )
+from influencekit.training.trajectory._own_loss import watch_own_loss
 from influencekit.training.trajectory._recorder import TellingSampler, whole_dataset
 from influencekit.training.trajectory._recording import Recording
 from influencekit.training.trajectory._trajectory import Trajectory
@@ -198,6 +199,8 @@ class TrainerRecorder(_TrainerCallback):
         self._accumulated = args.gradient_accumulation_steps
         inner = getattr(optimizer, "optimizer", optimizer)
         self._listen(module, inner, loader, state.max_steps)
+        switches = self._recording.switches
+        self._watch = watch_own_loss(model, lambda: switches.update(own_loss=True))
 
     def on_train_start(self, trainer: Any, module: nn.Module) -> None:
         """Refuse what cannot be replayed of a Lightning Trainer, and begin to listen."""
@@ -253,7 +256,9 @@ class TrainerRecorder(_TrainerCallback):
 
     def _stop(self) -> None:
         """Leave the Trainer as it was."""
-        recording = vars(self).pop("_recording", None)
+        recording, watch = vars(self).pop("_recording", None), vars(self).pop("_watch", None)
+        if watch is not None:
+            watch.remove()
         if recording is not None:
             recording.stop()
             object.__setattr__(self._loader, "batch_sampler", self._sampler)

@@ -162,9 +162,9 @@ def _behind_prompts(module: Any, head: str | None, criterion: Criterion, own: bo
     return Criterion(SequenceCrossEntropy()) if own else criterion
 
 
-def _without_prompts(n: int, _module: nn.Module, _inputs: Any, output: Any) -> dict[str, Tensor]:
+def _without_prompts(n: int, _module: nn.Module, _inputs: Any, output: Any) -> dict[str, Any]:
     """Outputs that predict the tokens of the text, each at its own place."""
-    return {"logits": output["logits"][:, n - 1 : -1]}
+    return {**output, "logits": output["logits"][:, n - 1 : -1]}
 
 
 def _join_spans(_module: nn.Module, _inputs: Any, output: Any) -> dict[str, Tensor]:

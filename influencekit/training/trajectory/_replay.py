@@ -18,6 +18,7 @@ from influencekit.models._module import copy_module
 from influencekit.models._task import Task
 from influencekit.training._randomness import GLOBAL_STATE_LOCK
 from influencekit.training.trajectory._optimizers import Options, Slots
+from influencekit.training.trajectory._own_loss import agreed, own_loss
 from influencekit.training.trajectory._trajectory import Trajectory
 from influencekit.utils._torch import simple_kernels
 from influencekit.utils.validation import present
@@ -90,6 +91,10 @@ class FlatModel:
     def losses(self, theta: Tensor, inputs: Any, targets: Tensor) -> Tensor:
         """Loss (n,) of each row of a training batch."""
         return self.task.loss(self.outputs(theta, inputs, training=True), targets)
+
+    def own_loss(self, theta: Tensor, inputs: Any, targets: Tensor) -> Tensor:
+        """Loss of a training batch that the module makes itself."""
+        return own_loss(self.training.module, inputs, targets, self.unflatten(theta))
 
 
 def drops_out(module: torch.nn.Module) -> bool:
@@ -196,6 +201,8 @@ class Replay:
     ):
         frozen = trajectory.switches.get("frozen_statistics", False)
         self.model = FlatModel(task, dtype, frozen)
+        #: Whether steps minimized the model's own loss, which rounds.
+        self.own_loss = trajectory.switches.get("own_loss", False)
         self.trajectory, self.rule = trajectory, trajectory.rule
         self.n_train = len(train)
         _check_parameters(self.model, trajectory)
@@ -264,7 +271,11 @@ class Replay:
         """What a step minimized, with the shares of the recorded run."""
         with random_state(batch.random_state):
             losses = self.model.losses(theta, batch.inputs, batch.targets)
-        return (batch.shares * losses).sum()
+        read = (batch.shares * losses).sum()
+        if not self.own_loss:
+            return read
+        with random_state(batch.random_state):
+            return agreed(self.model.own_loss(theta, batch.inputs, batch.targets), read)
 
     def gradient(self, theta: Tensor, step: int) -> Tensor:
         """Gradient (p,) of a step's loss, before clipping."""

@@ -118,7 +118,9 @@ class Sweep:
                 before = states.pop()
                 loss = self.loss(before.theta, replay.batch(step))
                 if after is None:
-                    after = replay.advance(before, step, loss.gradient)
+                    own = replay.own_loss  # the gradient of a loss that rounds
+                    taken = replay.gradient(before.theta, step) if own else loss.gradient
+                    after = replay.advance(before, step, taken)
                     replay.check_arrival(after, start, end)
                 yield step, loss, before, after
                 after = before

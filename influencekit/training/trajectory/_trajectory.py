@@ -124,7 +124,8 @@ class Trajectory:
         "lr", "weight_decay" and the optimizer's own numbers at every step.
     switches : dict of str to bool
         "momentum" and "nesterov" of SGD; "amsgrad" and "decoupled" of Adam and AdamW;
-        "frozen_statistics" of a module with batch normalization.
+        "frozen_statistics" of a module with batch normalization; "own_loss" of a model that rounds
+        the loss of its labels.
     batches : tuple of ndarray of int
         Rows of X of each step.
     max_norm : ndarray of shape (n_steps,)

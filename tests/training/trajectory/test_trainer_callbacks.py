@@ -9,8 +9,11 @@ from torch.nn import functional as F
 
 from influencekit import GradDot, RunAverage, SGDInfluence, as_task
 from influencekit.attributors import AdamWInfluence
+from influencekit.data import make_examples
 from influencekit.exceptions import TrajectoryError
+from influencekit.models import SequenceCrossEntropy
 from influencekit.training import TrainerCheckpoints, TrainerRecorder, Trajectory
+from influencekit.training.trajectory._replay import Replay
 from tests.models._tiny_texts import TEXTS, llama
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -136,6 +139,51 @@ def test_the_default_optimizer(trainer):
     assert recorder.trajectory_.optimizer == "AdamW" and len(recorder.trajectory_.groups) == 2
     attributor = AdamWInfluence(trajectory=recorder.trajectory_).fit(recorded, TEXTS)
     assert np.isfinite(attributor.score(TEXTS[:1])).all()
+
+
+@pytest.mark.parametrize("head", ["causal", "LoRA", "masked tokens"])
+def test_a_loss_that_rounds_to_float32_is_replayed_as_it_was(trainer, head):
+    # the library rounds the logits of these heads before the loss, also of a model in float64
+    recorder = TrainerRecorder(every=3)
+    trained = trainer(recorder, model=_rounding(head), learning_rate=1e-3)
+    trained.train()
+    run = recorder.trajectory_
+    assert run.switches["own_loss"]
+    replay = Replay(as_task(trained), run, make_examples(as_task(trained), TEXTS), np.arange(10))
+    for start, end in run.segments():
+        last = replay.states(start, end)[-1]
+        there = replay.advance(last, end - 1, replay.gradient(last.theta, end - 1)).theta
+        gone = (replay.snapshot(end).theta - replay.snapshot(start).theta).norm()
+        assert (there - replay.snapshot(end).theta).norm() <= 1e-9 * gone
+    scores = AdamWInfluence(trajectory=recorder).fit(trained, TEXTS).score(TEXTS[:1])
+    assert np.isfinite(scores).all()
+
+
+def _rounding(head):
+    """A model in float64 whose loss is in float32."""
+    if head == "masked tokens":
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+        config = transformers.ModernBertConfig(
+            vocab_size=13, num_hidden_layers=1, pad_token_id=0, cls_token_id=1, sep_token_id=2,
+            bos_token_id=1, eos_token_id=2, attention_dropout=0.0, **sizes,
+        )  # fmt: skip
+        return transformers.ModernBertForMaskedLM(config).double()
+    if head == "causal":
+        return llama(transformers)
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    return peft.get_peft_model(llama(transformers), config).double()
+
+
+def test_another_loss_than_the_one_that_rounds_is_refused(trainer):
+    recorder = TrainerRecorder()
+    trained = trainer(recorder)
+    trained.train()
+    task = as_task(trained, SequenceCrossEntropy("sum", shift=True))
+    with pytest.raises(TrajectoryError, match="own loss of a step is"):
+        AdamWInfluence(trajectory=recorder).fit(task, TEXTS).score(TEXTS[:1])
 
 
 def test_checkpoints_for_averages(trainer):
