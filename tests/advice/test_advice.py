@@ -58,6 +58,7 @@ NOT_RUN = {
     "Give cv a number of folds up to the number of queries": _SAID,
     "got both; accepted is one of the two. Leave ": _SAID,
     "hidden entries, whose values would be used": _SAID,
+    "trajectory: the model's own loss of a step is": "needs transformers",
     "name: this ground truth needs": "needs a folder without the data",
     "name: no ground truth": "run in tests/datasets/test_ground_truth.py",
     "coefficients; the Hessian of at": "needs more than 6,000 coefficients",
