@@ -51,8 +51,9 @@ LONG = {
     "acs_income", "adjustments", "along_the_run", "attributors", "cost", "damping_rules",
     "downstream", "error_proxy", "estimates", "parquet",
     "exact_removal", "groups_applications", "groups_cost", "groups_damping", "groups_trak",
-    "held_out_margin", "intervals", "language_models", "posterior", "proposition", "scaling",
-    "single_run", "values", "weight_decay", "wrong_labels",
+    "held_out_margin", "intervals", "language_models", "look_ahead", "low_rank", "posterior",
+    "proposition", "scaling",
+    "search_choices", "single_run", "values", "weight_decay", "wrong_labels",
 }  # fmt: skip
 
 

@@ -40,7 +40,8 @@ RUNNABLE = [page for page in PAGES if blocks(page, "python")]
 #: Pages whose blocks take longer than a few seconds.
 LONG = {
     "along_the_run", "damping", "evaluating", "further_training", "look_ahead", "reading_scores",
-    "report", "retraining", "saving", "scaling", "sensitivity", "trajectories", "values",
+    "million_rows", "new_attributor", "report", "retraining", "saving",
+    "scaling", "sensitivity", "trajectories", "values",
 }  # fmt: skip
 
 
