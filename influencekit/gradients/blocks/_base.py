@@ -154,6 +154,18 @@ def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows / torch.where(scale > 0, scale, 1.0), scale.to(torch.float64)
 
 
+def reached_positions(b: Tensor) -> Tensor | None:
+    """Positions from the first to the last that a gradient reaches, (n, T) bool; None for all.
+
+    ``b`` (n, R, T, d) are output gradients. What is left out are the positions before and after
+    an example's text: how many there are depends on its batch where a net cuts padding itself.
+    """
+    if b.shape[2] == 1 or bool((b[:, :, [0, -1]] != 0).any(3).any(1).all()):
+        return None
+    found = (b != 0).any(3).any(1).int()
+    return (found.cumsum(1) > 0) & (found.flip(1).cumsum(1).flip(1) > 0)
+
+
 def weighted_moment(values: Tensor, weights: Tensor) -> Tensor:
     """``Σ_i w_i Σ_t v_it v_itᵀ`` of values (n, t, d)."""
     scaled = values * weights[:, None, None]
