@@ -29,6 +29,8 @@ WORKSPACE = 2**27
 _COLUMNS = 2**14
 #: Products of so few pairs cost less than the calls for their parts.
 _FEW_PAIRS = 2**10
+#: Rows on one side from which a matrix product is fast.
+_NARROW = 16
 
 #: ``rows(start, stop)`` of a matrix with one row for each column of the block: matrices too large
 #: for memory are given to :meth:`Block.add_matmul` in this form.
@@ -133,6 +135,8 @@ def symmetrize(specs: tuple[BlockSpec, ...], out: Tensor) -> Tensor:
 
 def add_products(left: Tensor, right: Tensor, out: Tensor) -> None:
     """Add ``left @ rightᵀ`` to ``out``; where its dtype is finer, it sums parts of the product."""
+    if len(right) < _NARROW <= len(left):  # few columns take twice as long as few rows
+        left, right, out = right, left, out.mT
     if left.dtype == out.dtype:
         out.addmm_(left, right.mT)
         return

@@ -204,10 +204,12 @@ class Recorder:
             self.calls.append((position, own.detach(), own))
 
     def _hook(self, position: int, layer: Layer) -> Callable:
-        def record(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
+        def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
             if not (self._recording and isinstance(output, Tensor) and output.requires_grad):
                 return None
             inputs = args[0] if args else next(iter(kwargs.values()))
+            if isinstance(module, nn.Bilinear):
+                inputs = torch.cat([*args, *kwargs.values()], -1)
             if layer.spread is not None:
                 inputs, output = (_spread(t, layer.spread, self._n) for t in (inputs, output))
             self.calls.append((position, inputs.detach(), output))
