@@ -7,6 +7,8 @@ from torch import nn
 
 from influencekit import InfluenceFunction, as_task
 
+pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
+
 
 class CutsPadding(nn.Module):
     """The mean of tanh(W e + b) over a text's words; what follows the longest text is cut."""
@@ -30,7 +32,6 @@ def texts(left):
     return (x.flip(1) if left else x), torch.randint(2, (13,))
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
 @pytest.mark.parametrize("curvature", ["kfac", "ekfac"])
 @pytest.mark.parametrize(("cuts", "left"), [(True, False), (False, True)])
 def test_scores_do_not_depend_on_the_padding_of_a_batch(curvature, cuts, left):
@@ -47,3 +48,26 @@ def test_scores_do_not_depend_on_the_padding_of_a_batch(curvature, cuts, left):
     padded = scores(5, torch.cat([more, x] if left else [x, more], 1))
     np.testing.assert_allclose(padded, expected, rtol=1e-8)
     np.testing.assert_allclose(scores(1, x), expected, rtol=1e-8)
+
+
+def test_all_positions_of_an_image_count():
+    """Pixels that no gradient reaches are no padding: A is the mean over all of them."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(1, 2, 1, bias=False).double()
+    net = nn.Sequential(layer, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 2).double())
+    x, y = torch.randn(9, 1, 4, 4, dtype=torch.float64), torch.randint(2, (9,))
+    fitted = InfluenceFunction("kfac", damping=0.01)
+    fitted.fit(as_task(net, loss=nn.CrossEntropyLoss()), x, y)
+    # the layer has one input, so its eigenvalues are E[x²] times those of B = E Σ_rt b bᵀ
+    outputs = layer(x).detach().requires_grad_()
+    logits = net[1:](outputs)
+    p = logits.softmax(1)
+    total = torch.zeros(2, 2, dtype=torch.float64)
+    for k in range(2):
+        drawn = nn.functional.cross_entropy(logits, torch.full((9,), k), reduction="none")
+        b = torch.autograd.grad(drawn, outputs, p[:, k].detach().sqrt(), retain_graph=True)[0]
+        total += torch.einsum("nihw,njhw->ij", b, b) / 9
+    expected = torch.linalg.eigvalsh(total) * x.square().mean()
+    found = np.asarray(fitted.eigenvalues_)
+    for value in expected:
+        assert np.isclose(found, float(value), rtol=1e-8).any()

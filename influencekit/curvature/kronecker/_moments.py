@@ -64,7 +64,7 @@ class _MatrixMoments(BlockMoments):
             return
         self.single = self.single and block.length == 1
         roots, each = weights.sqrt().to(block.dtype), weights[:, None].expand(block.a.shape[:2])
-        reached = reached_positions(block.b)
+        reached = reached_positions(block.spec, block.b)
         each = each if reached is None else each * reached
         self.count += float(each.sum())
         shares = each.sqrt().to(block.dtype)[:, :, None]

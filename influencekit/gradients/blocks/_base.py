@@ -52,6 +52,8 @@ class BlockSpec:
         The weight as a matrix (d_out, d_in); both are 0 if the block is not such a matrix.
     has_bias : bool
         Whether a bias of length d_out follows the weight.
+    image : bool
+        Whether positions are those of an image, all of which count, whatever a gradient reaches.
     """
 
     name: str
@@ -59,6 +61,7 @@ class BlockSpec:
     d_out: int = 0
     d_in: int = 0
     has_bias: bool = False
+    image: bool = False
 
     @property
     def width(self) -> int:
@@ -158,13 +161,13 @@ def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows / torch.where(scale > 0, scale, 1.0), scale.to(torch.float64)
 
 
-def reached_positions(b: Tensor) -> Tensor | None:
+def reached_positions(spec: BlockSpec, b: Tensor) -> Tensor | None:
     """Positions from the first to the last that a gradient reaches, (n, T) bool; None for all.
 
     ``b`` (n, R, T, d) are output gradients. What is left out are the positions before and after
     an example's text: how many there are depends on its batch where a net cuts padding itself.
     """
-    if b.shape[2] == 1 or bool((b[:, :, [0, -1]] != 0).any(3).any(1).all()):
+    if spec.image or b.shape[2] == 1 or bool((b[:, :, [0, -1]] != 0).any(3).any(1).all()):
         return None
     found = (b != 0).any(3).any(1).int()
     return (found.cumsum(1) > 0) & (found.flip(1).cumsum(1).flip(1) > 0)

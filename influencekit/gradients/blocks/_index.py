@@ -167,7 +167,10 @@ class IndexBlock(Block):
 
     def shares(self, weights: Tensor) -> Tensor:
         """An example's weight at each of its positions, (n, T); 0 where no gradient reaches."""
-        each, reached = weights[:, None].expand(self.index.shape), reached_positions(self.b)
+        each, reached = (
+            weights[:, None].expand(self.index.shape),
+            reached_positions(self.spec, self.b),
+        )
         return each if reached is None else each * reached
 
     # -- squares: of the sums of each entry that an example uses ----------------------------

@@ -288,7 +288,7 @@ class OuterBlock(Block):
         a = self.a.to(torch.float64)
         if self.spec.has_bias:
             a = torch.cat([a, a.new_ones(*a.shape[:2], 1)], dim=2)
-        reached = reached_positions(self.b)
+        reached = reached_positions(self.spec, self.b)
         a = a if reached is None else a * reached[:, :, None]
         return of_b, weighted_moment(a, weights)
 

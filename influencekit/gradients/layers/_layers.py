@@ -105,7 +105,8 @@ class Layer:
             return BlockSpec(self.name, self.columns)
         weight: Any = self.module.weight  # torch types it as Tensor | Module
         d_out = len(weight)
-        return BlockSpec(self.name, self.columns, d_out, weight.numel() // d_out, self.trains_bias)
+        d_in, image = weight.numel() // d_out, isinstance(self.module, (nn.Conv2d, nn.Conv3d))
+        return BlockSpec(self.name, self.columns, d_out, d_in, self.trains_bias, image)
 
     def block(self, calls: list[tuple[Tensor, Tensor]], n: int, keep_factors: bool) -> Block:
         """Gradients from the (inputs, output gradients (R, ...)) of all calls.
