@@ -89,9 +89,7 @@ colors = np.where(table["holds_zero"], "#999999", "#0072B2")
 ax.hlines(range(12), table["low"], table["high"], colors=colors)
 ax.scatter(table["score"], range(12), color=colors, zorder=3)
 ax.axvline(0, color="black", lw=0.8)
-ax.set(
-    yticks=range(12), yticklabels=table["row"], ylabel="training row", xlabel="score (log-odds)"
-)
+ax.set(yticks=range(12), yticklabels=table["row"], ylabel="training row", xlabel="score (log-odds)")
 ax.set_title("strongest proponents, gray: sign open")
 plt.show()
 
