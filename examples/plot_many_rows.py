@@ -10,10 +10,11 @@ result change, and how few rows are enough for the curvature?
 # %%
 # Rows in files
 # -------------
-# The forest of the tumors is small, so its rows are drawn again with noise until there are 20,000.
-# Each slice is a pair of ``.npy`` files; parquet files, dask and Hugging Face Datasets work as well.
+# The breast cancer table is small, so its rows are drawn again with noise until there are 20,000.
+# Each slice is a pair of ``.npy`` files.  Parquet files, dask and Hugging Face Datasets work too.
 
 import tempfile
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -26,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 
 from influencekit import AttributionIndex, InfluenceFunction
 from influencekit.data import open_slices
+from influencekit.exceptions import NotStationaryWarning
 
 N, N_FILES = 20_000, 10
 X, y = load_breast_cancer(return_X_y=True)
@@ -63,8 +65,10 @@ print(f"largest difference: {np.abs(whole - by_slices).max() / np.abs(whole).max
 # An index, with the curvature of some rows
 # -----------------------------------------
 # An index reads the rows once and writes files of a bounded size.  The curvature is an average, so
-# it does not need all rows: ``curvature_rows`` says how many it is fitted on.
+# it can be fitted on some rows: ``curvature_rows`` says how many.  The model was fitted on all of
+# them, so a warning that its gradient on these few is not zero says nothing new.
 
+warnings.simplefilter("ignore", NotStationaryWarning)
 shares = [100, 300, 1000, 3000, 10_000]
 agreement = []
 for n in shares:
@@ -87,6 +91,7 @@ plt.show()
 # %%
 # What to take home
 # -----------------
-# Slices give the scores of all rows at once, up to rounding.  A curvature from a few thousand rows
-# orders the rows nearly as well as that of all of them, and an index then reads each row once.  On a
-# cluster, ``index --slice 1/8`` of the command line writes one part of the same files.
+# Slices give the scores of all rows at once.  A curvature from some rows saves a pass, and costs
+# accuracy: here 10,000 of 20,000 rows order the training rows almost as all of them do, and 1,000
+# do not.  Give as many as you can afford.  On a cluster, ``index --slice 1/8`` of the command line
+# writes one part of the same files.

@@ -10,8 +10,8 @@ cost, and what happens when rows come and go?
 # %%
 # A model, and exact scores
 # -------------------------
-# A small network of scikit-learn reads handwritten digits.  Its scores with all numbers are what the
-# index is compared with.
+# A small network of scikit-learn reads handwritten digits.  The index is compared with the scores
+# of the whole attributor.
 
 import tempfile
 from pathlib import Path
@@ -97,6 +97,7 @@ plt.show()
 # Rows come and go
 # ----------------
 # New rows are scored with the curvature of the build.  A row that is removed is not found again.
+# The new rows come first here: the model has not learned from them, so their gradients are larger.
 
 opened.add_rows(X[500:600], y[500:600])
 opened.remove_rows(rows[0, :2])
