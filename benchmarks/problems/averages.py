@@ -36,7 +36,7 @@ def _mnist(return_X_y=True):
 
 
 def run(name, load, n_train, hidden, recipe, classifies=True, pretrained=False):
-    """An MLP of one hidden layer, or a net (``hidden`` is its class); eight checkpoints are kept."""
+    """An MLP of one hidden layer, or a net by its class; eight checkpoints are kept."""
     rows = shares(load, classifies, None)
 
     def read(seed, n_train, n_test):
@@ -96,7 +96,8 @@ def scheduled(recipe, policy, **options):
     return {**recipe, "callbacks": [LRScheduler(policy, **options)]}
 
 
-#: Schedules, a run that ``EarlyStopping(patience=3)`` ended after 6 epochs, BatchNorm and 670,000 parameters: reported beside the others.
+#: Schedules, a run that EarlyStopping(patience=3) ended after 6 epochs, BatchNorm and 670,000
+#: parameters: reported beside the others.
 BESIDE = [
     run("digits, cosine", load_digits, 800, 24, scheduled(
         momentum(0.05, 20, 64), torch.optim.lr_scheduler.CosineAnnealingLR, T_max=20)),

@@ -4,8 +4,8 @@ LDS (Spearman, mean over 50 queries) against nets retrained on random halves, fo
 regressor's prediction) and for the loss.  "final" is ``InfluenceFunction()`` on the final model,
 "average" ``RunAverage()``, "end" ``RunAverage(slopes="end")``, "unit" the mean of unit-length
 scores at the same eight checkpoints, by hand.  "methods" are other attributors, each beside its
-average.  "few": 5% of the rows are left out, 60 subsets of six trainings.  "beside": schedules, early
-stopping, BatchNorm and 670,000 parameters, 60 halves of two trainings.
+average.  "few": 5% of the rows are left out, 60 subsets of six trainings.  "beside":
+schedules, early stopping, BatchNorm and 670,000 parameters, 60 halves of two trainings.
 """
 
 import numpy as np
