@@ -21,10 +21,8 @@ from influencekit.metrics import PreparedOutputs
 
 def row(part, setting, seed, n_subsets, n_repeats, fraction):
     problem, net = fitted(setting, seed)
-    if part == "few":
-        n_subsets, n_repeats, fraction = 60, 6, 0.95
-    if part == "beside":
-        n_subsets, n_repeats = 60, 2
+    sizes = {"few": (60, 6, 0.95), "beside": (60, 2, fraction)}
+    n_subsets, n_repeats, fraction = sizes.get(part, (n_subsets, n_repeats, fraction))
     classifies = problem.spec.classifies
     value = "margin" if classifies else "prediction"
     plan = {"n_subsets": n_subsets, "n_repeats": n_repeats, "subset_fraction": fraction}
