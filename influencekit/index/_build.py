@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from sklearn.base import clone
 from torch import Tensor
 
@@ -19,11 +18,9 @@ from influencekit._fitted import learned_rows
 from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.index._coordinates import Coordinates, coordinates_of
 from influencekit.index._shards import (
-    dequantized,
     described,
     is_whole,
     noted,
-    quantized,
     write_shard,
 )
 from influencekit.index.files._decode import Decoder
@@ -45,7 +42,6 @@ __all__ = [
     "learn",
     "projection_options",
     "read_map",
-    "rounding",
     "rows_of_shard",
     "write_map",
 ]
@@ -53,8 +49,6 @@ __all__ = [
 MAP_FORMAT, MAP_VERSION = "influencekit index map", 1
 #: Bytes of a shard in float64 where ``shard_rows`` is None, and share of ``max_memory``.
 SHARD_BYTES, SHARE = 2**26, 16
-#: Queries and rows of the sample on which rounding is measured.
-QUERIES, ROWS = 32, 1000
 
 
 @dataclass
@@ -293,39 +287,8 @@ def _computed(
     coordinates: Coordinates, examples: Any, learned: list[np.ndarray]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Coordinates, ratios and self-influence of some rows, float64."""
-    rows, ratios = coordinates.rows(examples, learned)
+    rows, ratios, selves = coordinates.rows(examples, learned)
     if any(coordinates.runs):
         own = coordinates.explaining("neg_loss").queries(examples)
-        return rows, ratios, (own * rows).sum(1)
-    squares = rows.square() @ coordinates.metric().mT
-    return rows, ratios, (squares * ratios).sum(1)
-
-
-def rounding(coordinates: Coordinates, plan: Plan, dtype: str) -> dict[str, Any]:
-    """What storing rows in few bits costs, on a sample: stored against computed scores.
-
-    Returns
-    -------
-    dict
-        ``spearman`` and ``least_spearman`` over queries, ``relative_error`` (root mean square),
-        ``n_queries``, ``n_rows``.
-    """
-    n = plan.train.n_examples
-    asked = np.unique(np.linspace(0, n - 1, min(n, QUERIES)).astype(np.int64))
-    sampled = np.unique(np.linspace(0, n - 1, min(n, ROWS)).astype(np.int64))
-    queries = coordinates.queries(plan.train.take(asked).gathered())
-    some, learned = plan.of_rows(sampled)
-    rows, _ = coordinates.rows(some.gathered(), learned)
-    exact = queries @ rows.mT
-    stored = queries @ dequantized(*quantized(rows, dtype)).mT
-    pairs = [(a, b) for a, b in zip(exact.numpy(), stored.numpy(), strict=True) if np.ptp(a) > 0]
-    found = [float(spearmanr(a, b).statistic) for a, b in pairs if np.ptp(b) > 0]
-    size = float(exact.square().mean().sqrt())
-    error = float((exact - stored).square().mean().sqrt())
-    return {
-        "spearman": float(np.mean(found)) if found else 1.0,
-        "least_spearman": float(np.min(found)) if found else 1.0,
-        "relative_error": error / size if size > 0 else 0.0,
-        "n_queries": len(asked),
-        "n_rows": len(sampled),
-    }
+        selves = (own * rows).sum(1)
+    return rows, ratios, selves

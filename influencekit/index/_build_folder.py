@@ -18,7 +18,6 @@ from influencekit.index._build import (
     learn,
     projection_options,
     read_map,
-    rounding,
     rows_of_shard,
     write_map,
 )
@@ -30,6 +29,7 @@ from influencekit.index._contents import (
     write_contents,
 )
 from influencekit.index._coordinates import Coordinates
+from influencekit.index._rounding import rounding
 from influencekit.index.files._fingerprints import data_digest, model_digests
 from influencekit.index.files._folder import MANIFEST
 from influencekit.models._task import Task
