@@ -21,10 +21,10 @@ from influencekit.index._build_folder import built, check_held
 from influencekit.index._contents import Contents, inner_folder, read_contents
 from influencekit.index._coordinates import Coordinates
 from influencekit.index._fitted_index import FittedIndex
-from influencekit.index._index_estimate import EstimatedIndex
 from influencekit.index._shards import DTYPES
 from influencekit.index.files._fingerprints import check_models
 from influencekit.index.maps._leading import INDEX_PROJECTIONS
+from influencekit.index.recall._approximate import ApproximateIndex
 from influencekit.models._task import Task, TaskList
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import Interval, StrOptions, validate_parameters
@@ -37,7 +37,7 @@ def _has_damping(index: AttributionIndex) -> bool:
     return index.fitted_[0].coordinates.has_damping
 
 
-class AttributionIndex(EstimatedIndex):
+class AttributionIndex(ApproximateIndex):
     """An attributor whose training side lives in a folder, and is queried without the data.
 
     Every training row becomes a row of numbers in a memory-mapped file; a score is the product of

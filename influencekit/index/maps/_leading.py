@@ -21,8 +21,8 @@ INDEX_PROJECTIONS = ("pca", *PROJECTIONS)
 SAMPLE = 2000
 #: Entries up to which "auto" holds the matrix of leading directions.
 MOST_ENTRIES = 2**26
-#: Directions whose share of the largest is smaller are rounding.
-SMALLEST = 1e-7
+#: Directions whose share of the largest is smaller are rounding, by the dtype of gradients.
+SMALLEST = {torch.float64: 1e-12}
 
 
 class LeadingProjection(Projection):
@@ -89,13 +89,15 @@ def own_projection(
         f"the {dim:,} leading directions of {p:,} parameters",
         "Use a smaller projection_dim, or projection='factored', which holds none",
     )
-    return LeadingProjection(_leading(products().double(), sums, dim).to(engine.task.dtype))
+    return LeadingProjection(_leading(products(), sums, dim, engine.task.dtype))
 
 
-def _leading(gram: Tensor, sums: Callable[[Tensor], Tensor], dim: int) -> Tensor:
+def _leading(
+    gram: Tensor, sums: Callable[[Tensor], Tensor], dim: int, dtype: torch.dtype
+) -> Tensor:
     """Leading right singular vectors (p, dim) of rows whose inner products are given."""
-    values, vectors = torch.linalg.eigh(gram)
-    kept = values > SMALLEST * values[-1]
+    values, vectors = torch.linalg.eigh(gram.double())
+    kept = values > SMALLEST.get(dtype, 1e-7) * values[-1]
     values, vectors = values[kept][-dim:], vectors[:, kept][:, -dim:]
     # G = U s Vᵀ, so V = Gᵀ U s⁻¹, with G Gᵀ = U s² Uᵀ
-    return sums((vectors / values.sqrt()).mT.contiguous()).mT.contiguous()
+    return sums((vectors / values.sqrt()).mT.to(dtype).contiguous()).mT.contiguous()
