@@ -178,7 +178,7 @@ def projected(
     change : callable or None, default=None
         What makes dense features of some examples, which are projected in place of theirs.
     """
-    like = {"dtype": torch.float64, "device": gradients.engine.task.device}
+    like: Any = {"dtype": torch.float64, "device": gradients.engine.task.device}
     found = torch.empty(len(gradients), projection.dim, **like)
     squares = torch.empty(len(gradients), **like)
     each = 4 * projection.n_parameters * gradients.sample.dtype.itemsize

@@ -90,8 +90,8 @@ class FaissRows:
         there = (candidates >= 0) & kept[candidates]
         costs = np.full(candidates.shape, np.inf)
         for i, (query, own) in enumerate(zip(queries, there, strict=True)):
-            rows = rows_at(self.shards, candidates[i, own])
-            costs[i, own] = -sign * (rows @ query).numpy()
+            found = rows_at(self.shards, candidates[i, own])
+            costs[i, own] = -sign * (found @ query).numpy()
         best = smallest_k(costs, k)
         rows, costs = (np.take_along_axis(one, best, axis=1) for one in (candidates, costs))
         return rows, -sign * costs, there.sum(1) >= k
