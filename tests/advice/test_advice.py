@@ -87,6 +87,7 @@ NOT_RUN = {
     "is_unbalance=True weights classes": "needs LightGBM",
     "asks for validation data (eval_set), which": "needs XGBoost",
     "XGBoost with num_parallel_tree above 1": "needs XGBoost",
+    "or projection='factored', which holds none": "run in tests/index/test_own_projection.py",
     "no file for": "needs files of the Census Bureau",
     "the Census Bureau's files of": "needs a network",
     "uci_concrete: no file concrete.csv.gz in": "needs a file that is not part of the sources",

@@ -83,7 +83,7 @@ def checksum(path: Path) -> int:
     return found
 
 
-def map_array(folder: Path, described: Any) -> np.ndarray:
+def map_array(folder: Path, described: Any, most: int = LARGEST_COMPARED) -> np.ndarray:
     """Map an array of a folder into memory; changes to it stay in this process.
 
     Parameters
@@ -91,6 +91,8 @@ def map_array(folder: Path, described: Any) -> np.ndarray:
     folder : Path
     described : dict
         What :func:`write_array` returned; with a ``crc32``, the content is compared, too.
+    most : int, default=2**28
+        Bytes of the largest file whose content is compared.
 
     Returns
     -------
@@ -99,8 +101,7 @@ def map_array(folder: Path, described: Any) -> np.ndarray:
     Raises
     ------
     DamagedFile
-        If the file is not exactly what the manifest says; the content of files above 256 MB is not
-        compared.
+        If the file is not exactly what the manifest says.
     """
     name, dtype, shape = _description(folder, described)
     path = folder / name
@@ -123,8 +124,8 @@ def map_array(folder: Path, described: Any) -> np.ndarray:
                 f"{path} is damaged: it has {format_bytes(size)}, and {dtype} of shape {shape} "
                 f"takes {format_bytes(start + prod(shape) * dtype.itemsize)}"
             )
-        known = described.get("crc32")  # indexes and older folders have none
-        if known is not None and size <= LARGEST_COMPARED and checksum(path) != known:
+        known = described.get("crc32")  # older folders have none
+        if known is not None and size <= most and checksum(path) != known:
             raise DamagedFile(f"{path} is damaged: its content is not what was written")
         order: Any = "F" if fortran else "C"
         if prod(shape) == 0:
