@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+#: Entry of a manifest that holds the checksum of the others.
+CHECK = "check"
 #: Largest manifest that is read.
 LARGEST_MANIFEST = 2**28
-#: Largest file of an array that is read as a whole for its checksum before it is mapped.
-LARGEST_COMPARED = 2**28
 #: Kinds of dtypes that are read: numbers, dates and text of fixed width; never objects.
 KINDS = "biufcmMUS"
 _NAME = re.compile(r"[a-z0-9_-]{1,80}\.npy")
@@ -75,7 +75,7 @@ def write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
 
 
 def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
+    """CRC-32 of a file, which is read a block at a time."""
     found = 0
     with open(path, "rb") as file:
         while part := file.read(2**20):
@@ -99,8 +99,7 @@ def map_array(folder: Path, described: Any) -> np.ndarray:
     Raises
     ------
     DamagedFile
-        If the file is not exactly what the manifest says; the content of files above 256 MB is not
-        compared.
+        If the file is not exactly what the manifest says.
     """
     name, dtype, shape = _description(folder, described)
     path = folder / name
@@ -124,7 +123,7 @@ def map_array(folder: Path, described: Any) -> np.ndarray:
                 f"takes {format_bytes(start + prod(shape) * dtype.itemsize)}"
             )
         known = described.get("crc32")  # indexes and older folders have none
-        if known is not None and size <= LARGEST_COMPARED and checksum(path) != known:
+        if known is not None and checksum(path) != known:
             raise DamagedFile(f"{path} is damaged: its content is not what was written")
         order: Any = "F" if fortran else "C"
         if prod(shape) == 0:
@@ -161,8 +160,27 @@ def _open(path: Path) -> BinaryIO:
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write what a folder holds, after everything that it names is there."""
+    checked = {**manifest, CHECK: crc32(_as_bytes(manifest))}
     with writing(folder, "folder"), whole_file(folder / MANIFEST) as file:
-        file.write(json.dumps(manifest, separators=(",", ":")).encode())
+        file.write(_as_bytes(checked))
+
+
+def _as_bytes(manifest: dict[str, Any]) -> bytes:
+    return json.dumps(manifest, separators=(",", ":")).encode()
+
+
+def _without_check(manifest: Any) -> Any:
+    """What a manifest says, after it is compared with its checksum; older ones have none.
+
+    Raises
+    ------
+    ValueError
+    """
+    if isinstance(manifest, dict) and CHECK in manifest:
+        manifest = {**manifest}
+        if manifest.pop(CHECK) != crc32(_as_bytes(manifest)):
+            raise ValueError("its content is not what was written")
+    return manifest
 
 
 def read_manifest(folder: str | os.PathLike, kind: str, version: int) -> dict[str, Any]:
@@ -198,9 +216,9 @@ def read_manifest(folder: str | os.PathLike, kind: str, version: int) -> dict[st
             raise DamagedFile(f"{path} has {format_bytes(size)}, too much for a manifest")
         content = file.read(LARGEST_MANIFEST)
     try:
-        manifest = json.loads(content)
+        manifest = _without_check(json.loads(content))
     except (ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path} is damaged ({type(error).__name__}: {error})") from error
+        raise DamagedFile(f"{path} is damaged ({str(error) or type(error).__name__})") from error
     if not isinstance(manifest, dict) or manifest.get("format") != kind:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise DamagedFile(f"{path} is of the format {str(found)[:80]!r}; accepted is {kind!r}")
