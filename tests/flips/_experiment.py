@@ -12,12 +12,12 @@ import numpy as np
 from influencekit.exceptions import InfluenceKitWarning
 from tests.flips._stores import Store, files_of
 
-#: All good ends: an error names the file; a cache makes the entry again; nothing depends on the bit.
+#: Good ends: an error names the file; a cache makes the entry again; nothing depends on the bit.
 GOOD = ("refused", "healed", "harmless")
 
 
 def flips(store: Store, folder: Path, n: int | None, seed: int = 0) -> Counter:
-    """Ends of n random flips, or of all, in the files of a store; those that are not GOOD say where."""
+    """Ends of n random flips, or of all, in the files of a store; others than GOOD say where."""
     folder.mkdir(parents=True)
     store.write(folder)
     expected = [np.array(part) for part in store.read(folder)]

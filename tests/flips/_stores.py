@@ -118,7 +118,14 @@ def _read_trajectory(folder):
     states = [run.snapshots[step] for step in sorted(run.snapshots)]
     theta = [s.tensors["theta"]["weight"].numpy() for s in states]
     counts = np.array([s.count for s in states])
-    return [np.array(repr(named)), *run.options.values(), *run.batches, run.max_norm, counts, *theta]
+    return [
+        np.array(repr(named)),
+        *run.options.values(),
+        *run.batches,
+        run.max_norm,
+        counts,
+        *theta,
+    ]
 
 
 def _saved(attributor, kind):
@@ -131,7 +138,6 @@ def _saved(attributor, kind):
         return [named, found.score(X[:3], Y[:3]), found.self_influence()]
 
     return Store(write, read, ValueError)
-
 
 
 STORES: dict[str, Store] = {
