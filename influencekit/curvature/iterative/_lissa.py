@@ -76,8 +76,8 @@ class LiSSA(Curvature, name="lissa"):
 
     Cost per term: two forward and backward passes over a batch for each query, and a few operations
     on all parameters. On all rows, a series that took as many products as there are parameters
-    forms the matrix, if it fits. :class:`ConjugateGradient` computes the same products, without noise, in far
-    fewer operations; LiSSA is included for comparison.
+    forms the matrix, if it fits. :class:`ConjugateGradient` computes the same products, without
+    noise, in far fewer operations; LiSSA is included for comparison.
 
     References
     ----------

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +16,15 @@ from zlib import crc32
 import numpy as np
 
 from influencekit.utils._archives import DamagedFile
-from influencekit.utils._files import check_writable, whole_file, writing
+from influencekit.utils._files import (
+    UNFINISHED,
+    check_writable,
+    is_abandoned,
+    remove_abandoned,
+    unfinished_name,
+    whole_file,
+    writing,
+)
 from influencekit.utils._long_work import format_bytes
 
 __all__ = [
@@ -37,8 +47,20 @@ KINDS = "biufcmMUS"
 _NAME = re.compile(r"[a-z0-9_-]{1,80}\.npy")
 
 
-def new_folder(folder: str | os.PathLike) -> Path:
-    """A folder for something new: it does not exist yet, or is empty.
+@contextmanager
+def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """A folder for something new, which does not exist yet or is empty.
+
+    If writing fails, its files are deleted. What a killed process wrote into it before the manifest
+    is deleted by the next one.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Yields
+    ------
+    Path
 
     Raises
     ------
@@ -46,13 +68,32 @@ def new_folder(folder: str | os.PathLike) -> Path:
         If it holds files.
     """
     folder = Path(folder)
+    killed = any(map(is_abandoned, folder.glob(f"{UNFINISHED}*")))
+    if killed and not (folder / MANIFEST).exists():
+        _remove_files(folder)
+        remove_abandoned(folder)
     if folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(
             f"folder: {str(folder)!r} is not empty; accepted is an empty folder or a new one. "
             "Give another, or delete it first."
         )
     check_writable(folder, "folder")
-    return folder
+    mark = folder / unfinished_name()
+    mark.touch()  # says whose the files are until all of them are there
+    try:
+        yield folder
+    except BaseException:
+        _remove_files(folder)
+        raise
+    finally:
+        mark.unlink()
+
+
+def _remove_files(folder: Path) -> None:
+    """Delete what :func:`write_array` wrote."""
+    for path in folder.iterdir():
+        if _NAME.fullmatch(path.name):
+            path.unlink()
 
 
 def write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
