@@ -37,10 +37,11 @@ def grown(send, method, net, budget, n, m):
     torch.set_num_threads(1)
     task, X = as_task(NETS[net][0](), loss=nn.CrossEntropyLoss()), NETS[net][1](n[net])
     attributor = METHODS[method].set_params(max_memory=f"{budget}MB")
-    scored(attributor, task, X[:8], 8)
-    forget_peak()
-    before, refused = memory("VmRSS") or 0, None
+    before, refused = 0, None
     try:
+        scored(attributor, task, X[:8], 8)
+        forget_peak()
+        before = memory("VmRSS") or 0
         scored(attributor, task, X, m)
     except ResourceError as error:
         refused = str(error)
