@@ -244,9 +244,7 @@ class AttributionIndex(EstimatedIndex):
         index._adopt(coordinates, contents, verify)
         return index
 
-    def _adopt(
-        self, coordinates: Coordinates, contents: Contents, verify: bool = False
-    ) -> None:
+    def _adopt(self, coordinates: Coordinates, contents: Contents, verify: bool = False) -> None:
         """Answer from the files of a folder from here on."""
         shards = contents.open_shards(Path(self.folder), verify)
         self.contents_ = contents

@@ -16,8 +16,8 @@ from influencekit.data._examples import each, open_examples
 from influencekit.index._build import Plan, build_shards
 from influencekit.index._build_folder import shard_settings
 from influencekit.index._contents import Contents, write_contents
-from influencekit.index.files._fingerprints import data_digest
 from influencekit.index._shards import ALL, PARTS, summed
+from influencekit.index.files._fingerprints import data_digest
 from influencekit.index.files._folder import map_array, write_array
 from influencekit.utils._torch import with_gradients
 
