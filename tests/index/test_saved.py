@@ -27,6 +27,7 @@ from influencekit import (
 from influencekit.exceptions import VersionWarning
 from influencekit.index import load, save
 from influencekit.index.files import _fingerprints
+from influencekit.index.files._folder import MARK
 from influencekit.utils._files import unfinished_name
 from tests.index._models import X, X_query, influence_by_hand, linear, net, y, y_query
 
@@ -133,7 +134,7 @@ def test_what_a_killed_process_wrote_is_written_again(tmp_path, monkeypatch):
     for folder, number in ((killed, process.pid), (running, os.getpid())):
         shutil.copytree(whole, folder)
         (folder / "manifest.json").unlink()
-        (folder / unfinished_name().replace(f"-{os.getpid()}-", f"-{number}-")).touch()
+        (folder / unfinished_name(MARK).replace(f"-{os.getpid()}-", f"-{number}-")).touch()
     save(fitted, killed)
     assert sorted(p.name for p in killed.iterdir()) == sorted(p.name for p in whole.iterdir())
     np.testing.assert_array_equal(
@@ -141,9 +142,11 @@ def test_what_a_killed_process_wrote_is_written_again(tmp_path, monkeypatch):
     )
     with pytest.raises(FileExistsError, match="is not empty"):
         save(fitted, running)
-    (killed / "manifest.json").unlink()  # files of somebody, without a mark
+    (killed / "manifest.json").unlink()  # files of somebody, beside half of another file
+    (killed / unfinished_name().replace(f"-{os.getpid()}-", f"-{process.pid}-")).touch()
     with pytest.raises(FileExistsError, match="is not empty"):
         save(fitted, killed)
+    assert (killed / "0.npy").exists()
 
 
 def test_another_model_is_refused(tmp_path):

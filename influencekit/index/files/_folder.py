@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+#: Prefix of the file that is in a folder while its first files are written.
+MARK = "unfinished-save-"
 #: Entry of a manifest that holds the checksum of the others.
 CHECK = "check"
 #: Largest manifest that is read.
@@ -68,17 +70,18 @@ def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
         If it holds files.
     """
     folder = Path(folder)
-    killed = any(map(is_abandoned, folder.glob(f"{UNFINISHED}*")))
+    killed = any(is_abandoned(path, MARK) for path in folder.glob(f"{MARK}*"))
     if killed and not (folder / MANIFEST).exists():
         _remove_files(folder)
-        remove_abandoned(folder)
+        for prefix in (MARK, UNFINISHED):
+            remove_abandoned(folder, prefix)
     if folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(
             f"folder: {str(folder)!r} is not empty; accepted is an empty folder or a new one. "
             "Give another, or delete it first."
         )
     check_writable(folder, "folder")
-    mark = folder / unfinished_name()
+    mark = folder / unfinished_name(MARK)
     mark.touch()  # says whose the files are until all of them are there
     try:
         yield folder
@@ -86,13 +89,13 @@ def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
         _remove_files(folder)
         raise
     finally:
-        mark.unlink()
+        mark.unlink(missing_ok=True)
 
 
 def _remove_files(folder: Path) -> None:
-    """Delete what :func:`write_array` wrote."""
-    for path in folder.iterdir():
-        if _NAME.fullmatch(path.name):
+    """Delete the arrays of an attributor, whose names are numbers."""
+    for path in folder.glob("*.npy"):
+        if path.stem.isdigit():
             path.unlink()
 
 
