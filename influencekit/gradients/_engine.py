@@ -14,6 +14,7 @@ from influencekit.gradients._cotangents import CotangentFunction, at_rows
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients._sparse_rows import SparseRows, sparse_rows
+from influencekit.gradients._store import remove_spilled
 from influencekit.gradients.blocks._base import WORKSPACE, Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
@@ -65,6 +66,7 @@ class GradientEngine:
         self.max_memory = parse_memory(max_memory, task.device)
         self.verbose = verbose
         self.workspace = max(2**16, min(WORKSPACE, self.max_memory // 16))
+        remove_spilled()
 
     def batches(
         self,
