@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._workers import has_workers
 from influencekit.gradients.blocks._base import Block, row_slice
 from influencekit.gradients.blocks._outer import OuterBlock
 
 __all__ = ["all_dots", "all_self_dots"]
+
+#: Bytes of a piece that may be sent to workers with each slice.
+_SENT = 2**27
 
 
 def all_dots(a: Any, b: Any, out: Tensor, memory: int, products: torch.dtype) -> None:
@@ -34,10 +39,40 @@ def all_dots(a: Any, b: Any, out: Tensor, memory: int, products: torch.dtype) ->
     held, start = (part.mixed(dense, products) for _, part in small), 0
     for piece in _pieces(held, share):
         columns = slice(start, start + piece.n_rows)
-        for rows, features in large:
-            own = out[row_slice(rows, features.rows_per_example), columns].zero_()
-            features.add_dot(piece, own, products)
+        for rows, found in _products(large, piece, out[:, columns], products):
+            if found is not None:
+                out[row_slice(rows, large.rows_per_example), columns] = found
         start = columns.stop
+
+
+def _products(
+    large: Any, piece: GradientFeatures, out: Tensor, products: torch.dtype
+) -> Iterator[tuple[slice, Tensor | None]]:
+    """Products of each batch with a piece; None where they are in ``out`` already."""
+    if not large.is_held and piece.nbytes <= _SENT and has_workers(large):
+        turned = out.stride(0) < out.stride(1)
+        settings = {"piece": piece, "dtype": out.dtype, "products": products, "turned": turned}
+        yield from large.results(partial(_dots, **settings))
+        return
+    for rows, features in large:
+        own = out[row_slice(rows, features.rows_per_example)].zero_()
+        features.add_dot(piece, own, products)
+        yield rows, None
+
+
+def _dots(
+    features: GradientFeatures,
+    piece: GradientFeatures,
+    dtype: torch.dtype,
+    products: torch.dtype,
+    turned: bool,
+) -> Tensor:
+    """Products as a worker makes them, in memory as they lie in the whole."""
+    shape = (features.n_rows, piece.n_rows)
+    like = torch.empty(0, dtype=dtype, device=features.device)
+    out = like.new_zeros(shape[::-1]).mT if turned else like.new_zeros(shape)
+    features.add_dot(piece, out, products)
+    return out
 
 
 def _dense_layers(a: Any, b: Any) -> set[str]:

@@ -116,7 +116,8 @@ def _told(
     try:
         if failed is not None:
             return position, failed, None
-        with one_thread():
+        # a worker does its slices alone
+        with joblib.parallel_config(backend="sequential"), one_thread():
             return position, None, function(item, **shared)
     except Exception as error:
         return position, error, None
