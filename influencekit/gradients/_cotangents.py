@@ -116,8 +116,9 @@ class Shifted:
 
 def at_rows(cotangent: CotangentFunction, rows: slice) -> CotangentFunction:
     """The cotangent function of the batch at ``rows`` of its examples."""
-    moved = isinstance(cotangent, (_SampledCotangent, Stacked, Shifted))
-    return cotangent.at(rows) if moved else cotangent
+    if isinstance(cotangent, (_SampledCotangent, Stacked, Shifted)):
+        return cotangent.at(rows)
+    return cotangent
 
 
 def output_cotangent(function: Callable[[Tensor, Any], Tensor]) -> CotangentFunction:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._workers import has_workers
 from influencekit.gradients.blocks._base import Block, row_slice
 from influencekit.gradients.blocks._outer import OuterBlock
 
@@ -49,9 +48,14 @@ def _products(
     large: Any, piece: GradientFeatures, out: Tensor, products: torch.dtype
 ) -> Iterator[tuple[slice, Tensor | None]]:
     """Products of each batch with a piece; None where they are in ``out`` already."""
-    if not large.is_held and piece.nbytes <= _SENT and has_workers(large):
+    if piece.nbytes <= _SENT and large.is_shared:
         turned = out.stride(0) < out.stride(1)
-        settings = {"piece": piece, "dtype": out.dtype, "products": products, "turned": turned}
+        settings: dict[str, Any] = {
+            "piece": piece,
+            "dtype": out.dtype,
+            "products": products,
+            "turned": turned,
+        }
         yield from large.results(partial(_dots, **settings))
         return
     for rows, features in large:

@@ -82,16 +82,6 @@ class Gradients(Operations):
     # -- size -----------------------------------------------------------------------------
 
     @property
-    def rows_per_example(self) -> int:
-        """Gradients of one example."""
-        return self.sample.rows_per_example
-
-    @property
-    def n_rows(self) -> int:
-        """Number of gradients."""
-        return len(self) * self.rows_per_example
-
-    @property
     def nbytes(self) -> int:
         """Bytes of all gradients as stored, assuming the size of the first example for each."""
         return len(self) * self.sample.nbytes

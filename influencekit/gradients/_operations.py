@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from operator import methodcaller
@@ -30,10 +31,22 @@ class Operations(Passes):
     examples: Examples
     cotangent: CotangentFunction
     sample: GradientFeatures
-    n_rows: int
-    rows_per_example: int
     _function: Callable[[GradientFeatures], GradientFeatures] | None
     _known: dict[Any, Tensor]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    @property
+    def rows_per_example(self) -> int:
+        """Gradients of one example."""
+        return self.sample.rows_per_example
+
+    @property
+    def n_rows(self) -> int:
+        """Number of gradients."""
+        return len(self) * self.rows_per_example
 
     def features(self) -> GradientFeatures:
         """All gradients, in memory.
@@ -128,7 +141,7 @@ class Operations(Passes):
 
     def is_same(self, other: Any) -> bool:
         """Whether other gradients are the same as these: same examples, same cotangent."""
-        same = self.examples is other.examples and self._function is other._function
+        same = self.examples is other.examples and self._function is other._function  # noqa: SLF001  of its own kind
         return same and self.cotangent == other.cotangent
 
     def squared_norms(self, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -31,6 +31,11 @@ class Passes(ABC):
     def is_held(self) -> bool:
         """Whether passes do not run the model."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether :meth:`results` come from joblib's workers."""
+        return not self.is_held and has_workers(self)
+
     def __iter__(self) -> Iterator[tuple[slice, GradientFeatures]]:
         for rows, features, _ in self._noted(False):
             yield rows, features
@@ -63,16 +68,14 @@ class Passes(ABC):
         rows : slice
         found : object
         """
-        if not self.is_held and has_workers(self):
+        if self.is_shared:
             yield from in_slices(self, function, weights, pairs)
             return
         for rows, features, own in self._noted(pairs):
             given = (features, own) if pairs else (features,)
             yield rows, function(*given, *own_weights(self, weights, rows))
 
-    def _noted(
-        self, pairs: bool
-    ) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
+    def _noted(self, pairs: bool) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
         notes = Notes(self.noting(pairs))
         for rows, features, own in self.passed(pairs):
             notes.add(notes.of(rows, own))

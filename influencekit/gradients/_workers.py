@@ -89,9 +89,7 @@ def _sent(gradients: Any, rows: slice, weights: Tensor | None) -> tuple:
     return rows.start, gradients.part(rows), own[0].clone() if own else None
 
 
-def _made(
-    item: tuple, work: Callable, pairs: bool, first: Any
-) -> list[tuple[slice, Any, Any]]:
+def _made(item: tuple, work: Callable, pairs: bool, first: Any) -> list[tuple[slice, Any, Any]]:
     """For each batch of a slice: its rows, what is noted of it, and what a function makes of it."""
     start, part, weights = item
     part.engine.layout_of(first)
