@@ -14,8 +14,8 @@ from influencekit.gradients._cotangents import CotangentFunction, Shifted, Stack
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._operations import Operations
-from influencekit.gradients._passes import as_made
 from influencekit.gradients._store import FeatureStore, disk_room, pieces, rows_of
+from influencekit.gradients._workers import as_made
 from influencekit.utils.validation import present
 
 __all__ = ["Gradients"]

@@ -16,8 +16,9 @@ from influencekit.gradients._cotangents import CotangentFunction
 from influencekit.gradients._dot import all_dots, all_self_dots
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._passes import Passes, as_made
+from influencekit.gradients._passes import Passes
 from influencekit.gradients._store import disk_room, on_disk
+from influencekit.gradients._workers import as_made
 from influencekit.gradients.blocks._base import row_slice, symmetrize
 from influencekit.utils._long_work import format_bytes
 

@@ -12,7 +12,7 @@ from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._notes import Notes
 from influencekit.gradients._workers import has_workers, in_slices, own_weights
 
-__all__ = ["Passes", "as_made"]
+__all__ = ["Passes"]
 
 
 class Passes(ABC):
@@ -81,8 +81,3 @@ class Passes(ABC):
             notes.add(notes.of(rows, own))
             yield rows, features, own
         notes.close()
-
-
-def as_made(features: GradientFeatures) -> GradientFeatures:
-    """The function of a pass that asks for the features themselves."""
-    return features

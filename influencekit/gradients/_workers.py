@@ -14,10 +14,12 @@ from influencekit.gradients.blocks._base import row_slice
 from influencekit.utils._long_work import chunks, progress
 from influencekit.utils._parallel import in_parallel
 
-__all__ = ["has_workers", "in_slices", "own_weights"]
+__all__ = ["as_made", "has_workers", "in_slices", "own_weights"]
 
-#: Rows and bytes of gradients in a slice, and slices at a time for each worker.
-_ROWS, _BYTES, _AHEAD = 16_384, 2**26, 4
+#: Rows and bytes of gradients in a slice, and its share of the memory.
+_ROWS, _BYTES, _SHARE = 16_384, 2**26, 16
+#: Slices at a time for each worker; fewer where they come back as gradients, which are large.
+_AHEAD, _AHEAD_AS_MADE = 8, 2
 
 
 def has_workers(gradients: Any) -> bool:
@@ -49,7 +51,8 @@ def in_slices(
     """
     size, engine = _rows_of_slice(gradients), gradients.engine
     slices = list(chunks(len(gradients), 1, size))
-    window = _AHEAD * joblib.effective_n_jobs(None)
+    ahead = _AHEAD_AS_MADE if function is as_made else _AHEAD
+    window = ahead * joblib.effective_n_jobs(None)
     shared = {
         "work": function,
         "pairs": pairs,
@@ -77,10 +80,20 @@ def own_weights(gradients: Any, weights: Tensor | None, rows: slice) -> tuple[Te
 
 
 def _rows_of_slice(gradients: Any) -> int:
-    """Rows of a slice: whole batches, by the rows and their bytes, whatever the workers."""
-    batch = gradients.batch_size
-    rows = min(_ROWS, _BYTES // max(1, gradients.sample.nbytes))
+    """Rows of a slice: whole batches, by the rows and their bytes, whatever the workers.
+
+    A model goes with each slice, so a large one gets more rows.
+    """
+    batch, engine = gradients.batch_size, gradients.engine
+    size = max(_BYTES, engine.task.n_parameters * engine.task.dtype.itemsize)
+    size = min(size, engine.max_memory // _SHARE)
+    rows = min(_ROWS, size // max(1, gradients.sample.nbytes))
     return batch * max(1, rows // batch)
+
+
+def as_made(features: Any) -> Any:
+    """The function of a pass that asks for the features themselves."""
+    return features
 
 
 def _sent(gradients: Any, rows: slice, weights: Tensor | None) -> tuple:

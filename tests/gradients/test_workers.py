@@ -93,7 +93,7 @@ def test_two_workers_give_the_bits_of_one_process(case, small_slices):
     assert small_slices == []
     with joblib.parallel_config(backend="threading", n_jobs=2):
         together = answers(CASES[case], mlp(), X)
-    assert max(small_slices) == 5
+    assert sum(small_slices) >= 5
     same(together, alone)
 
 
