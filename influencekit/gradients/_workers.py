@@ -23,11 +23,16 @@ _AHEAD, _AHEAD_AS_MADE = 8, 2
 
 
 def has_workers(gradients: Any) -> bool:
-    """Whether a pass is shared: it has more than one slice, and joblib has more than one worker."""
+    """Whether a pass is shared: it has more than one slice, and joblib has more than one worker.
+
+    Passes over sparse rows are short, and a GPU is not divided among processes.
+    """
     if len(gradients) <= _rows_of_slice(gradients):
         return False
-    sparse = gradients.examples.sparse_matrix is not None  # products of sparse rows are short
-    return not sparse and joblib.effective_n_jobs(None) > 1
+    here = gradients.examples.sparse_matrix is not None or (
+        gradients.engine.task.device.type != "cpu"
+    )
+    return not here and joblib.effective_n_jobs(None) > 1
 
 
 def in_slices(
