@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,9 +106,19 @@ class GradientEngine:
     def _sparse(self, examples: Examples) -> SparseRows | None:
         return None if examples.sparse_matrix is None else sparse_rows(self.task, examples)
 
+    def quiet(self) -> GradientEngine:
+        """The same engine without a progress bar."""
+        other = copy.copy(self)
+        other.verbose = 0
+        return other
+
     def layout(self, examples: Examples) -> Layout:
         """Which parameters have factors and which do not, determined on the first examples."""
         return discover(self.task, lambda: next(examples.batches(2)).inputs)
+
+    def layout_of(self, first: Any) -> Layout:
+        """The same, determined on the inputs of these examples."""
+        return discover(self.task, lambda: first)
 
     def first(
         self, examples: Examples, cotangent: CotangentFunction, keep_factors: bool = False
