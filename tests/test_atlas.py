@@ -23,7 +23,7 @@ pytest.importorskip("benchmarks.atlas", reason="benchmarks/ is not part of this 
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.atlas import choice, command, others, ours, score  # noqa: E402
 from benchmarks.atlas.cells import CELLS  # noqa: E402
-from benchmarks.atlas.limit import OverLimit, limit  # noqa: E402
+from benchmarks.harness.limit import OverLimit, limit  # noqa: E402
 
 COSTS = ("seconds", "cpu_seconds", "peak_mb")
 

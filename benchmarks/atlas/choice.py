@@ -20,7 +20,8 @@ BUDGETS = {
 }  # fmt: skip
 QUESTIONS = {"retrained on halves": "lds_over_ceiling", "this run, 10 % less": "run_10",
              "single rows": "single", "trained further": "further", "wrong labels": "wrong_labels",
-             "a shortcut": "shortcut", "first rows left out": "fall"}  # fmt: skip
+             "a shortcut": "shortcut", "facts to trace": "facts",
+             "first rows left out": "fall"}  # fmt: skip
 #: The questions of a table that fits on a screen.
 SHORT = ("retrained on halves", "this run, 10 % less")
 #: A method is compared where it has this share of a kind's ground truths.

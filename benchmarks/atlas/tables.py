@@ -16,6 +16,7 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "MLP": lambda t: t.endswith("-mlp"),
     "CNN": lambda t: t.endswith("-cnn"),
     "word vectors": lambda t: t.endswith("-words-net"),
+    "language model": lambda t: t.endswith("-llama"),
     "boosting": lambda t: t.endswith("-boosting"),
 }
 NUMBERS = ("diabetes", "linnerud", "concrete", "randhie", "star98")
