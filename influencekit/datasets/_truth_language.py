@@ -177,7 +177,7 @@ def new_llama(recipe: dict, home: Path) -> Any:
         If the recipe has an entry that no ground truth has.
     """
     numbers = {key: value for key, value in recipe.items() if key != "kind"}
-    sound = all(isinstance(v, int | float) and 0 < v <= 1000 for v in numbers.values())
+    sound = all(type(v) in (int, float) and 0 < v <= 1000 for v in numbers.values())
     if set(numbers) != ENTRIES or not sound:
         raise DamagedFile(f"its recipe sets {str(numbers)[:80]} of a language model")
     folder = file_of(home, MODEL, "model.safetensors").parent
