@@ -37,7 +37,13 @@ def problem_of(truth: GroundTruth, damping: float) -> NetOfTruth:
     return NetOfTruth(truth.name, model, *rows, states, settings)
 
 
+#: What refuses convolutions.
+LINEAR_ONLY = {("pydvl", "ekfac_true")}
+
+
 def _scores(truth: GroundTruth, library: str, method: str, damping: float) -> np.ndarray:
+    if truth.recipe["model"]["kind"] == "cnn" and (library, method) in LINEAR_ONLY:
+        raise NotForThisModel(f"{library} has this method for linear layers only")
     problem = problem_of(truth, damping)
     torch.manual_seed(0)
     return np.asarray(peers.load(library).METHODS[method](problem)[0], dtype=np.float64)

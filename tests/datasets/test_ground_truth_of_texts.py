@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from influencekit.datasets import load_ground_truth
 from influencekit.datasets import _truth_language as language
+from influencekit.datasets import load_ground_truth
 from influencekit.datasets._truth_files import check_truth, read_truth
 from influencekit.utils._archives import DamagedFile
 
