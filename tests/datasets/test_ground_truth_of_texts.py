@@ -22,6 +22,11 @@ NAME, TRUTHS = "wikitext2-llama", ROOT / "benchmarks/atlas/truths"
 TOKENIZER_OF_WORDS = {}
 
 
+@pytest.fixture(scope="module")
+def files():
+    return read_truth(TRUTHS, NAME)
+
+
 class Words:
     """A tokenizer whose tokens are words, after a beginning of each text."""
 
@@ -81,8 +86,8 @@ def test_facts_are_measured_by_the_texts_that_come_first():
         ({}, {"predictions": np.zeros((9, 1))}, "n_query is 30"),
     ],
 )
-def test_files_of_a_language_model_that_do_not_fit_are_refused(recipe, arrays, said):
-    own, found = read_truth(TRUTHS, NAME)
+def test_files_of_a_language_model_that_do_not_fit_are_refused(files, recipe, arrays, said):
+    own, found = files
     found = {k: v for k, v in {**found, **arrays}.items() if v is not None}
     with pytest.raises(DamagedFile, match=said):
         check_truth({**own, **recipe}, found, NAME)
