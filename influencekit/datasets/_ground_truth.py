@@ -223,7 +223,7 @@ class GroundTruth:
         queries, label = self._arrays["shortcut.queries"], self._arrays["shortcut.label"]
         return self._with_rows(plant_shortcut(*rows, self.marked, queries, label), "shortcut.")
 
-    def _with_rows(self, rows: tuple[NDArray, ...], part: str) -> GroundTruth:
+    def _with_rows(self, rows: tuple[Any, ...], part: str) -> GroundTruth:
         X, y, X_query, y_query = rows
         none = Question(np.zeros((0, len(X)), dtype=bool), np.zeros((0, 1, len(X_query))))
         return replace(

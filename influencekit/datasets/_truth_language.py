@@ -58,7 +58,8 @@ def passages(home: Path) -> tuple[NDArray, NDArray]:
     """Passages of WikiText-2, and the number of the article that each is from."""
     with gzip.open(file_of(home, *TEXTS), "rt", encoding="utf-8") as opened:
         lines = opened.read().split("\n")
-    article, found = 0, []
+    article = 0
+    found: list[tuple[str, int]] = []
     for line in lines:
         article += bool(TITLE.fullmatch(line))
         if len(line) >= SHORTEST and not line.startswith(" ="):
@@ -156,7 +157,8 @@ def plant_facts(home: Path, X: list[dict], rows: NDArray) -> tuple[list[dict], l
     ids, each = np.array([item["input_ids"] for item in X]), len(sentences) // len(FACTS)
     for row, own in zip(rows, words(sentences)["input_ids"], strict=True):
         ids[row] = [*own, *ids[row, 1:]][: ids.shape[1]]
-    stated, questions = np.zeros((len(FACTS), len(X)), dtype=bool), []
+    stated = np.zeros((len(FACTS), len(X)), dtype=bool)
+    questions: list[dict[str, Any]] = []
     for number, fact in enumerate(FACTS):
         stated[number, rows[number * each : (number + 1) * each - 1]] = True
         asked = len(words(fact.question)["input_ids"])
