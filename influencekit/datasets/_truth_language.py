@@ -94,7 +94,7 @@ def tokenizer(home: Path) -> Any:
     )
 
 
-def tokens_of(home: Path, texts: Sequence[str]) -> NDArray:
+def tokens_of(home: Path, texts: Sequence[str] | NDArray) -> NDArray:
     """The first tokens of each text, as numbers (n, LENGTH)."""
     rows = tokenizer(home)(list(texts), truncation=True, max_length=LENGTH)["input_ids"]
     return np.array(rows, dtype=np.int64)
@@ -211,7 +211,7 @@ def losses(net: Any, items: Sequence[dict]) -> NDArray:
     lengths = np.array([len(item["input_ids"]) for item in items])
     found = np.empty(len(items))
     for length in np.unique(lengths):
-        rows = np.flatnonzero(lengths == length)
+        rows = np.flatnonzero(lengths == length).tolist()
         ids, labels = (torch.tensor([items[row].get(key, items[row]["input_ids"]) for row in rows])
                        for key in ("input_ids", "labels"))  # fmt: skip
         with torch.no_grad():
