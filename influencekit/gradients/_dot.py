@@ -11,7 +11,7 @@ from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._store import pieces
-from influencekit.gradients.blocks._base import Block
+from influencekit.gradients.blocks._base import Block, row_slice
 from influencekit.gradients.blocks._outer import OuterBlock
 
 __all__ = ["all_dots", "all_self_dots"]

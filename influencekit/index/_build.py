@@ -246,7 +246,8 @@ def build_shards(
     def on_disk() -> list[Any]:
         return [noted(folder, *pair) for pair in zip(names, plain, strict=True)]
 
-    entries, own = list(known) or on_disk(), range(i, len(slices), k)
+    entries: list[Any] = list(known) or on_disk()
+    own = range(i, len(slices), k)
     missing = [number for number in own if not is_whole(folder, entries[number])]
     sent = [partial(_sent, names[number], plan, slices[number]) for number in missing]
     shared = {"folder": folder, "coordinates": coordinates, "dtype": dtype}

@@ -18,6 +18,7 @@ from influencekit.data._examples import Examples
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
+from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.projections._base import IdentityProjection, Projection
 from influencekit.index.maps._base import CoordinateMap
@@ -155,7 +156,7 @@ def scaled(
     bases: dict[str, BlockBasis], factors: Tensor, features: GradientFeatures
 ) -> GradientFeatures:
     """Gradients as dense coordinates in the bases of all blocks, each times a factor."""
-    blocks = {}
+    blocks: dict[str, Block] = {}
     for name, basis in bases.items():
         own = rotated(features.blocks[name], basis).dense()
         own = own * factors[basis.columns].to(own)
