@@ -24,7 +24,8 @@ from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
 from influencekit.training.stack._tasks import Evaluation, Parameters, TaskStack
 from influencekit.training.stack._trial import N_ROWS, why_runs_differ
 from influencekit.training.trajectory._recorder import recorded_trajectory
-from influencekit.training.trajectory._replay import Replay, State, StepBatch
+from influencekit.training.trajectory._replay import Replay, State
+from influencekit.training.trajectory._step_batch import StepBatch, renormalized
 from influencekit.training.trajectory._trajectory import Trajectory
 from influencekit.utils._long_work import progress
 from influencekit.utils._suggest import check_choice
@@ -119,10 +120,8 @@ class Reruns:
             stream = RandomStream(batch.random_state)
         outputs = self.stack.outputs(self._named(theta), batch.inputs, True, stream)
         losses = self.stack.losses(outputs, batch.targets, True)
-        shares = batch.shares * keeps(batch.rows.to(theta.device))
-        if self.renormalize:
-            total = shares.sum(1, keepdim=True)
-            shares = shares / torch.where(total > 0, total, torch.ones_like(total))
+        kept = keeps(batch.rows.to(theta.device)).to(batch.shares.dtype)
+        shares = renormalized(batch, kept) if self.renormalize else batch.shares * kept
         return torch.autograd.grad((shares * losses).sum(), theta)[0]
 
     def _named(self, theta: Tensor) -> Parameters:

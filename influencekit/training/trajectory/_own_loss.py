@@ -44,7 +44,11 @@ def watch_own_loss(module: nn.Module, tell: Callable[[], None]) -> Any:
 
 
 def own_loss(
-    module: nn.Module, inputs: Any, targets: Tensor, parameters: dict[str, Tensor]
+    module: nn.Module,
+    inputs: Any,
+    targets: Tensor,
+    parameters: dict[str, Tensor],
+    n_items: float | None = None,
 ) -> Tensor:
     """The loss of a batch that a module makes of its labels itself.
 
@@ -55,13 +59,18 @@ def own_loss(
     targets : Tensor
         Its labels.
     parameters : dict of str to Tensor
+    n_items : float, default=None
+        Number by which it divides the sum over labels; None is their own number.
 
     Returns
     -------
     Tensor of shape ()
     """
+    named = {**inputs, "labels": targets}
+    if n_items is not None:
+        named["num_items_in_batch"] = torch.tensor(n_items, dtype=torch.int64)
     with simple_kernels(), MODULE_LOCK, uncompiled():
-        return call_module(module, {**inputs, "labels": targets}, parameters)["loss"]
+        return call_module(module, named, parameters)["loss"]
 
 
 def agreed(own: Tensor, read: Tensor) -> Tensor:

@@ -76,6 +76,11 @@ class Recording:
         self._states: list[Tensor] = []
         self._rows: list[np.ndarray] = []
         self._max_norm = np.nan
+        #: Whether a model divided its losses by the numbers that it was given.
+        self.divides = False
+        self._items: list[float | None] = []
+        self._widths: list[dict[str, int]] = []
+        self._means: list[np.ndarray] = []
         self._hook = optimizer.register_step_pre_hook(self._before_step)
 
     @property
@@ -83,10 +88,12 @@ class Recording:
         """Steps so far."""
         return len(self._batches)
 
-    def announce(self, rows: Any, max_norm: float | None = None) -> None:
+    def announce(
+        self, rows: Any, max_norm: float | None = None, means: np.ndarray | None = None
+    ) -> None:
         """Say which rows the next step learns from, before the forward pass.
 
-        Several calls before one step are one batch.
+        Several calls before one step are one batch, of a Trainer several as ``means`` has them.
         """
         rows = np.asarray(rows, dtype=np.int64).reshape(-1)
         if len(rows) == 0 or rows.min() < 0 or rows.max() >= self.n_rows:
@@ -102,7 +109,15 @@ class Recording:
                 )
             self._states.append(torch.get_rng_state())
         self._rows.append(rows)
+        if means is not None:
+            self._means.append(means)
         self._max_norm = np.nan if max_norm is None else float(max_norm)
+
+    def saw(self, n_items: float | None, widths: dict[str, int]) -> None:
+        """Take down a forward pass: the number its loss may be divided by, and padded lengths."""
+        if len(self._items) == len(self._batches):  # the first one of a step
+            self._items.append(n_items)
+            self._widths.append(widths)
 
     def _before_step(self, *_: Any) -> None:
         if not self._rows:
@@ -122,6 +137,20 @@ class Recording:
     def _keep(self) -> None:
         with _recorded_in(self.folder):
             self._snapshots[len(self._batches)] = _snapshot(self.optimizer, self.names)
+
+    def _forward_passes(self) -> dict[str, Any]:
+        """What a Trainer's forward passes say of the losses, and of the padding."""
+        found: dict[str, Any] = {}
+        counted = len(self._items) == len(self._batches) and None not in self._items
+        if counted and self.divides:
+            found["items"] = np.array(self._items, dtype=float)
+        elif any(means.max() for means in self._means):
+            found["means"] = tuple(self._means)
+            self.switches["means_added"] = counted
+        if self._drops_out and len(self._widths) == len(self._batches):
+            names = set(self._widths[0]).intersection(*self._widths)
+            found["widths"] = {name: np.array([w[name] for w in self._widths]) for name in names}
+        return found
 
     def stop(self) -> None:
         """Stop listening."""
@@ -158,6 +187,7 @@ class Recording:
             n_rows=self.n_rows,
             reduction=self.reduction,
             random_states=tuple(self._states) if self._drops_out else None,
+            **self._forward_passes(),
         )
         if self.folder is not None:
             with _recorded_in(self.folder):
