@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from influencekit.training.trajectory._optimizers import Slots
 from influencekit.training.trajectory._replay import State, clip_factor
 from influencekit.training.trajectory._step_batch import renormalized
 from influencekit.training.trajectory._step_loss import StepLoss
 from influencekit.training.trajectory._sweep import Sweep
+from influencekit.training.trajectory.rules._rule import Slots
 
 __all__ = ["FiniteRemoval"]
 

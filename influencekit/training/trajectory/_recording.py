@@ -21,6 +21,7 @@ from influencekit.training.trajectory._replay import (
     refuse_batch_statistics,
 )
 from influencekit.training.trajectory._trajectory import FolderSnapshots, Snapshot, Trajectory
+from influencekit.training.trajectory.rules._elementwise import ELEMENTWISE
 from influencekit.utils._files import check_writable, writing
 
 __all__ = ["SLOTS", "Recording", "numbers_of"]
@@ -28,7 +29,16 @@ __all__ = ["SLOTS", "Recording", "numbers_of"]
 #: Folder of a recording that goes on, inside that of the last complete one.
 _UNFINISHED = "unfinished"
 
-SLOTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
+SLOTS = (
+    *("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "exp_inf", "square_avg"),
+    *("grad_avg", "acc_delta", "sum"),
+)
+
+#: Numbers of parameter groups that steps read, beside betas.
+NUMBERS = (
+    *("lr", "weight_decay", "momentum", "dampening", "eps", "alpha", "lr_decay", "rho"),
+    "momentum_decay",
+)
 
 
 class Recording:
@@ -38,7 +48,7 @@ class Recording:
     ----------
     module : torch.nn.Module
     optimizer : torch.optim.Optimizer
-        SGD, Adam or AdamW of torch, over the module's trainable parameters.
+        One of torch's that recordings know, over the module's trainable parameters.
     every : int
         Steps between snapshots.
     folder : path-like or None
@@ -247,13 +257,14 @@ def _switches(optimizer: Optimizer) -> dict[str, bool]:
         *some, last = known
         raise TrajectoryError(
             f"optimizer: got {type(optimizer).__name__}; accepted are {', '.join(some)} and "
-            f"{last} of torch.optim, whose steps can be differentiated coordinate by coordinate."
+            f"{last} of torch.optim, whose steps can be differentiated coordinate by coordinate. "
+            "Record weights alone, for RunAverage: TrainerCheckpoints or KeepCheckpoints."
         )
     groups = optimizer.param_groups
     if any(group.get("maximize") for group in groups):
         raise TrajectoryError("optimizer: maximize=True is not supported; minimize the negative.")
 
-    def one(name: str, values: list[bool]) -> bool:
+    def one(name: str, values: list) -> bool:
         if len(set(values)) > 1:
             raise TrajectoryError(
                 f"optimizer: {name} differs between parameter groups; accepted is one value for "
@@ -266,6 +277,10 @@ def _switches(optimizer: Optimizer) -> dict[str, bool]:
             "momentum": one("momentum != 0", [g["momentum"] != 0 for g in groups]),
             "nesterov": one("nesterov", [bool(g["nesterov"]) for g in groups]),
         }
+    if (kind := ELEMENTWISE.get(type(optimizer).__name__)) is not None:
+        for name in kind.numbers:
+            one(name, [numbers[name] for numbers in map(_numbers, groups)])
+        return {name: one(name, [bool(g.get(name)) for g in groups]) for name in kind.switch_names}
     decoupled = isinstance(optimizer, AdamW)
     return {
         "amsgrad": one("amsgrad", [bool(g["amsgrad"]) for g in groups]),
@@ -278,13 +293,15 @@ def _switches(optimizer: Optimizer) -> dict[str, bool]:
 
 def numbers_of(optimizer: Optimizer) -> dict[str, list[float]]:
     """Numbers of each parameter group as they stand."""
-    groups = optimizer.param_groups
-    names = ["lr", "weight_decay"]
-    names += ["momentum", "dampening"] if isinstance(optimizer, SGD) else ["eps"]
-    found = {name: [float(group[name]) for group in groups] for name in names}
-    if not isinstance(optimizer, SGD):
-        for i, name in enumerate(("beta1", "beta2")):
-            found[name] = [float(group["betas"][i]) for group in groups]
+    found = [_numbers(group) for group in optimizer.param_groups]
+    return {name: [numbers[name] for numbers in found] for name in found[0]}
+
+
+def _numbers(group: dict[str, Any]) -> dict[str, float]:
+    """Numbers of a parameter group that steps read."""
+    found = {name: float(group[name]) for name in NUMBERS if name in group}
+    for name, value in zip(("beta1", "beta2"), group.get("betas", ()), strict=False):
+        found[name] = float(value)
     return found
 
 

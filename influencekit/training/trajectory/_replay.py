@@ -17,7 +17,6 @@ from influencekit.exceptions import TrajectoryError, UnsupportedModelError
 from influencekit.models._module import copy_module
 from influencekit.models._task import Task
 from influencekit.training._randomness import GLOBAL_STATE_LOCK
-from influencekit.training.trajectory._optimizers import Options, Slots
 from influencekit.training.trajectory._own_loss import agreed, own_loss
 from influencekit.training.trajectory._step_batch import (
     StepBatch,
@@ -27,6 +26,7 @@ from influencekit.training.trajectory._step_batch import (
     step_shares,
 )
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.training.trajectory.rules._rule import Options, Slots
 from influencekit.utils._torch import simple_kernels
 from influencekit.utils.validation import present
 

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from influencekit.training.trajectory._optimizers import Slots
 from influencekit.training.trajectory._replay import Replay, clip_factor, random_state
 from influencekit.training.trajectory._step_batch import StepBatch, renormalized
+from influencekit.training.trajectory.rules._rule import Slots
 from influencekit.utils._torch import simple_kernels
 
 __all__ = ["Jets"]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from influencekit.training.trajectory._kinks import SMOOTHING
-from influencekit.training.trajectory._optimizers import Adjoint, Rule
 from influencekit.training.trajectory._replay import Replay, State
 from influencekit.training.trajectory._step_batch import StepBatch
 from influencekit.training.trajectory._step_loss import StepLoss, factor_of, through_clipping
+from influencekit.training.trajectory.rules._rule import Adjoint, Rule
 
 __all__ = ["Fronts", "StepInfluence", "StepScores", "Sweep"]
 

@@ -17,7 +17,10 @@ import torch
 from torch import Tensor
 
 from influencekit.exceptions import ResourceError, TrajectoryError
-from influencekit.training.trajectory._optimizers import AdamRule, Rule, SGDRule
+from influencekit.training.trajectory.rules._adam import AdamRule
+from influencekit.training.trajectory.rules._elementwise import ELEMENTWISE
+from influencekit.training.trajectory.rules._rule import Rule
+from influencekit.training.trajectory.rules._sgd import SGDRule
 from influencekit.utils._archives import DamagedFile, read_arrays
 from influencekit.utils._files import whole_file
 
@@ -117,13 +120,15 @@ class Trajectory:
 
     Parameters
     ----------
-    optimizer : {"SGD", "Adam", "AdamW"}
+    optimizer : str
+        Name of torch's class.
     groups : tuple of tuple of str
         Names of the parameters of each parameter group.
     options : dict of str to ndarray of shape (n_steps, n_groups)
         "lr", "weight_decay" and the optimizer's own numbers at every step.
     switches : dict of str to bool
         "momentum" and "nesterov" of SGD; "amsgrad" and "decoupled" of Adam and AdamW;
+        "centered", "momentum" and "decoupled_weight_decay" of others;
         "frozen_statistics" of a module with batch normalization; "own_loss" of a model that rounds
         the loss of its labels; "means_added" of steps that add the means of their batches.
     batches : tuple of ndarray of int
@@ -182,6 +187,9 @@ class Trajectory:
         """The optimizer's step."""
         if self.optimizer == "SGD":
             return SGDRule(self.switches["momentum"], self.switches["nesterov"])
+        if self.optimizer in ELEMENTWISE:
+            kind = ELEMENTWISE[self.optimizer]
+            return kind(frozenset(name for name in kind.switch_names if self.switches[name]))
         return AdamRule(self.switches["decoupled"], self.switches["amsgrad"])
 
     def segments(self) -> list[tuple[int, int]]:
