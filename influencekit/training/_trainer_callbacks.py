@@ -201,6 +201,8 @@ class TrainerRecorder(_TrainerCallback):
         inner = getattr(optimizer, "optimizer", optimizer)
         self._listen(module, inner, loader, state.max_steps)
         switches = self._recording.switches
+        if args.bf16:
+            switches.update(own_loss=True, half=True)
         self._watches = [
             watch_own_loss(model, lambda: switches.update(own_loss=True)),
             LossWatch(model, self._recording),

@@ -31,7 +31,7 @@ def refuse_unrecorded(args: Any, state: Any, module: nn.Module, loader: Any) -> 
             f"{SAID}the training goes on from step {state.global_step}; accepted is one that is "
             f"recorded from its start.{INSTEAD}"
         )
-    for name in ("bf16", "fp16", "label_smoothing_factor", "neftune_noise_alpha"):
+    for name in ("fp16", "label_smoothing_factor", "neftune_noise_alpha"):
         if getattr(args, name, None):
             raise TrajectoryError(
                 f"{SAID}{name}={getattr(args, name)!r} changes the loss of a step, which is "

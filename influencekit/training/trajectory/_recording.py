@@ -157,7 +157,8 @@ class Recording:
         elif any(means.max() for means in self._means):
             found["means"] = tuple(self._means)
             self.switches["means_added"] = counted
-        if self._drops_out and len(self._widths) == len(self._batches):
+        one_batch = not any(means.max() for means in self._means)
+        if self._widths and one_batch and len(self._widths) == len(self._batches):
             names = set(self._widths[0]).intersection(*self._widths)
             found["widths"] = {name: np.array([w[name] for w in self._widths]) for name in names}
         return found

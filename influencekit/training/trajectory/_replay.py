@@ -17,7 +17,7 @@ from influencekit.exceptions import TrajectoryError, UnsupportedModelError
 from influencekit.models._module import copy_module
 from influencekit.models._task import Task
 from influencekit.training._randomness import GLOBAL_STATE_LOCK
-from influencekit.training.trajectory._own_loss import agreed, own_loss
+from influencekit.training.trajectory._own_loss import ROUNDING, agreed, own_loss
 from influencekit.training.trajectory._step_batch import (
     StepBatch,
     counted_items,
@@ -283,7 +283,8 @@ class Replay:
         if not self.own_loss:
             return read
         with random_state(batch.random_state):
-            return agreed(self._own_loss(theta, batch), read)
+            half = self.trajectory.switches.get("half", False)
+            return agreed(self._own_loss(theta, batch), read, 2e-2 if half else ROUNDING)
 
     def _own_loss(self, theta: Tensor, batch: StepBatch) -> Tensor:
         """What the module makes of a step itself, batch by batch where it adds several means."""
