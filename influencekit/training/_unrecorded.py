@@ -37,6 +37,11 @@ def refuse_unrecorded(args: Any, state: Any, module: nn.Module, loader: Any) -> 
                 f"{SAID}{name}={getattr(args, name)!r} changes the loss of a step, which is "
                 f"replayed without it; accepted is a training without it.{INSTEAD}"
             )
+    if getattr(args, "load_best_model_at_end", False):
+        raise TrajectoryError(
+            f"{SAID}load_best_model_at_end=True ends with the weights of an earlier step; accepted "
+            f"is a training that keeps its last weights.{INSTEAD}"
+        )
     if args.gradient_accumulation_steps > 1 and drops_out(module):
         raise TrajectoryError(
             f"{SAID}got gradient_accumulation_steps={args.gradient_accumulation_steps} with "

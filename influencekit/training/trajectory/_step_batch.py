@@ -142,7 +142,7 @@ def _cut(leaf: Tensor, width: int, unused: Tensor | None) -> Tensor:
     gone = leaf.shape[1] - width
     of_leaf = unused is not None and unused.shape[1] == leaf.shape[1]
     left = of_leaf and gone > 0 and bool(unused[:, :gone].all())
-    return leaf[:, gone:] if left else leaf[:, :width]
+    return (leaf[:, gone:] if left else leaf[:, :width]).contiguous()
 
 
 def positions_of(trajectory: Trajectory, train_rows: np.ndarray) -> list[Tensor]:
