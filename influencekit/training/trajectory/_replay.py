@@ -237,19 +237,11 @@ class Replay:
         if widths is not None and isinstance(inputs, dict):
             padded = {name: int(all_steps[step]) for name, all_steps in widths.items()}
             inputs, targets = narrowed(inputs, targets, padded)
-        return StepBatch(
-            rows,
-            inputs,
-            targets,
-            random_state=None if states is None else states[step],
-            n_items=None if self.trajectory.items is None else float(self.trajectory.items[step]),
-            **step_shares(
-                self.trajectory,
-                step,
-                self.weights[rows],
-                None if self.items is None else self.items[rows],
-            ),
-        )
+        counted = None if self.items is None else self.items[rows]
+        n_items = None if self.trajectory.items is None else float(self.trajectory.items[step])
+        shares = step_shares(self.trajectory, step, self.weights[rows], counted)
+        state = None if states is None else states[step]
+        return StepBatch(rows, inputs, targets, random_state=state, n_items=n_items, **shares)
 
     def options(self, step: int) -> Options:
         """Numbers of the optimizer at a step, for each coordinate where groups differ."""
