@@ -2,6 +2,7 @@
 # make test         linters, types, import contracts, tests and doctests
 # make coverage     the tests again, with the share of lines that they run; it must not fall
 # make docs         the site with the gallery run, in docs/_build/html; warnings are errors
+# make docs-quick   the same site, with the pictures of the quick examples only
 # make docs-fast    the same site, the gallery shown without its output
 # make bench        small benchmarks, ours beside other libraries; benchmarks/results/runs/small/benchmarks.md
 # make bench-full   the same on MNIST, with INFLUENCEKIT_DATA, for an hour; writes docs/benchmarks.md
@@ -27,7 +28,7 @@ INSTALLED_BY := pyproject.toml constraints.txt
 PYTEST := -m pytest -q -n $(WORKERS)
 SPHINX := $(BIN)/sphinx-build -W --keep-going -c docs
 
-.PHONY: demo test coverage lint format docs docs-fast bench bench-full dist test-slow test-device soak \
+.PHONY: demo test coverage lint format docs docs-quick docs-fast bench bench-full dist test-slow test-device soak \
 	test-oldest test-newest clean
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
@@ -78,6 +79,13 @@ docs: $(VENV)/.stamp-docs
 	rm -rf docs/api/generated
 	$(SPHINX) . docs/_build/html
 	@echo "Open docs/_build/html/index.html"
+
+# Examples that take a few seconds each.
+QUICK := plot_(fairness_audit|influence_diagnostics|influential_set|many_rows|regression_leave_one_out|top_tables)
+docs-quick: $(VENV)/.stamp-docs
+	rm -rf docs/api/generated
+	$(SPHINX) -q -D "sphinx_gallery_conf.filename_pattern=$(QUICK)" . docs/_build/html-quick
+	@echo "Open docs/_build/html-quick/index.html"
 
 docs-fast: $(VENV)/.stamp-docs
 	rm -rf docs/api/generated

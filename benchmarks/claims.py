@@ -279,7 +279,7 @@ def groups_are_faster(found: Evidence) -> tuple[str, str]:
     cells = [
         found.numbers("cost", (size, "k-means, gradients"), f"{method}, ratios")
         for size in ("64", "256")
-        for method in ("TracIn", "Fisher", "TRAK")
+        for method in ("GradDot", "Fisher", "TRAK")
     ]
     vmap, own, _ = zip(*cells, strict=True)
     said = (

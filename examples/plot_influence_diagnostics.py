@@ -1,5 +1,5 @@
 """
-Which rows is a fit due to? Leverage, Cook's distance, a coefficient without a row
+Which rows decide a fit? Leverage, Cook's distance, a coefficient without a row
 ==================================================================================
 
 The first look at a regression: which rows are far out, which does the model not explain, and which

@@ -63,18 +63,19 @@ slope = InfluenceFunction(output="coef", removal_order="newton").fit(line, x[:, 
 pair = slope.most_influential_set(0, k=2, opponents=True).rows
 single = np.argsort(slope.score(0)[0])[:2]
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+_, ax = plt.subplots(figsize=(6.5, 4.4), layout="constrained")
 at = np.linspace(-2.5, 13, 50)[:, None]
-left.scatter(x, t, color="0.4", s=20)
+ax.scatter(x, t, color="0.4", s=20)
 for rows, color, label in ((single, "#D55E00", "two largest scores"), (pair, "#0072B2", "the set")):
     refit = LinearRegression().fit(np.delete(x, rows)[:, None], np.delete(t, rows))
-    left.plot(
+    ax.plot(
         at, refit.predict(at), color=color, label=f"without {label}: slope {refit.coef_[0]:.2f}"
     )
-    left.scatter(x[rows], t[rows], s=90, facecolor="none", edgecolor=color)
-left.plot(at, line.predict(at), color="0.6", ls="--", label=f"all rows: slope {line.coef_[0]:.2f}")
-left.set(xlabel="x", ylabel="y", title="masking", ylim=(-7, 14))
-left.legend(fontsize="small")
+    ax.scatter(x[rows], t[rows], s=90, facecolor="none", edgecolor=color)
+ax.plot(at, line.predict(at), color="0.6", ls="--", label=f"all rows: slope {line.coef_[0]:.2f}")
+ax.set(xlabel="x", ylabel="y", title="Two rows that hide each other", ylim=(-7, 14))
+ax.legend(fontsize="small")
+plt.show()
 
 # %%
 # How sure are the scores?
@@ -83,14 +84,13 @@ left.legend(fontsize="small")
 # holds 0 might as well be on the other side.
 
 table = influence.top_k(X_test[closest[:1]], k=12, as_frame=True, interval=0.9)[::-1]
+_, ax = plt.subplots(figsize=(6.5, 4.4), layout="constrained")
 colors = np.where(table["holds_zero"], "#999999", "#0072B2")
-right.hlines(range(12), table["low"], table["high"], colors=colors)
-right.scatter(table["score"], range(12), color=colors, zorder=3)
-right.axvline(0, color="black", lw=0.8)
-right.set(
-    yticks=range(12), yticklabels=table["row"], ylabel="training row", xlabel="score (log-odds)"
-)
-right.set_title("strongest proponents, gray: sign open")
+ax.hlines(range(12), table["low"], table["high"], colors=colors)
+ax.scatter(table["score"], range(12), color=colors, zorder=3)
+ax.axvline(0, color="black", lw=0.8)
+ax.set(yticks=range(12), yticklabels=table["row"], ylabel="training row", xlabel="score (log-odds)")
+ax.set_title("strongest proponents, gray: sign open")
 plt.show()
 
 # %%

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,6 +138,12 @@ def strongest(
         raise ValueError(f"k: got {k!r}; accepted are integers from 1 to {columns}={n_columns}.")
     sign = 1.0 if opponents else -1.0
     indices, values, more = [], [], []
+    if interval is None and attributor._grouped is None:
+        for blocks in attributor._column_blocks(queries):
+            found = _of_blocks(blocks, k, sign)
+            indices.append(found[0])
+            values.append(found[1])
+        return np.concatenate(indices), np.concatenate(values), {}
     for part, scores in attributor._score_blocks(queries):
         indices.append(smallest_k(scores, k, sign))
         values.append(np.take_along_axis(scores, indices[-1], axis=1))
@@ -145,6 +151,22 @@ def strongest(
             more.append(interval.columns(attributor, part, scores, indices[-1]))
     joined = {name: np.concatenate([one[name] for one in more]) for name in (more or [{}])[0]}
     return np.concatenate(indices), np.concatenate(values), joined
+
+
+def _of_blocks(blocks: Iterable[np.ndarray], k: int, sign: float) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and scores of the k strongest of columns that come in blocks, in order."""
+    kept: list[np.ndarray] = []
+    start = 0
+    for scores in blocks:
+        best = smallest_k(scores, min(k, scores.shape[1]), sign)
+        found = [best + start, np.take_along_axis(scores, best, axis=1)]
+        start += scores.shape[1]
+        if kept:  # earlier columns stand first, so equal ones stay in order
+            both = [np.hstack(pair) for pair in zip(kept, found, strict=True)]
+            best = smallest_k(both[1], min(k, both[1].shape[1]), sign)
+            found = [np.take_along_axis(one, best, axis=1) for one in both]
+        kept = found
+    return kept[0], kept[1]
 
 
 def top_frame(

@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -273,6 +274,22 @@ class BaseAttributor(
         for rows in chunks(queries.n_examples, self._columns()[0], _STREAM_SIZE):
             part = queries.take(rows)
             yield part, self._all_scores(part)
+
+    def _column_blocks(self, queries: Examples | ExamplesList) -> Iterator[Iterator[np.ndarray]]:
+        """Of slices of the queries, the scores of some training examples at a time, in order."""
+        for rows in chunks(queries.n_examples, self._columns()[0], _STREAM_SIZE):
+            yield self._by_columns(queries.take(rows))
+
+    def _by_columns(self, queries: Examples | ExamplesList) -> Iterator[np.ndarray]:
+        streams = all(hasattr(fitted, "column_blocks") for fitted in self.fitted_)
+        whole = all(len(rows) == self.n_train_ for rows in self._rows)
+        if not (streams and whole) or type(self)._all_scores is not BaseAttributor._all_scores:
+            yield self._all_scores(queries)
+            return
+        models: Any = zip(self.fitted_, each(queries), strict=True)
+        for blocks in zip(*(fitted.column_blocks(own) for fitted, own in models), strict=True):
+            check_scores(total := reduce(np.add, blocks))
+            yield self._combine(total, len(blocks))
 
     def _columns(self) -> tuple[int, str]:
         """Number of columns of the scores, and what to call it."""

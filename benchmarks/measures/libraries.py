@@ -153,6 +153,40 @@ def lds_table(rows: list[dict]) -> Table:
     return Table(head, lines, 2)
 
 
+def lds_and_seconds(rows: list[dict]) -> Table:
+    """Of every method of every library: LDS and CPU seconds, at its own damping and at the best."""
+    lines = [[row["library"], reason(row), *6 * [""]] for row in rows if not ok(row)]
+    found = {(one["method"], row["library"]): one["dampings"]
+             for row in rows if ok(row) for one in row["methods"]}  # fmt: skip
+    for own, label in LABELS.items():
+        for library in LIBRARIES:
+            if (own, library) in found:
+                lines.append([label, library, *_own_and_best(found[own, library])])
+    head = [
+        "method",
+        "library",
+        "LDS, own damping",
+        "CPU s",
+        "LDS, best damping",
+        "CPU s",
+        "best λ",
+    ]
+    return Table(head, lines, 2)
+
+
+def _own_and_best(tried: list[dict]) -> list[str]:
+    done = [one for one in tried if one["status"] == "ok"]
+    best = max(done, key=lambda one: one["lds"], default=None)
+    name = "-"
+    if best is not None and len(tried) > 1:
+        name = "default" if best["default"] else f"{best['damping']:g}"
+    return [_lds(tried[0]), _seconds(tried[0]), _lds(best), _seconds(best), name]
+
+
+def _seconds(found: dict | None) -> str:
+    return "-" if found is None or "cpu_seconds" not in found else number(found["cpu_seconds"])
+
+
 def _lds(found: dict | None) -> str:
     if found is None:
         return "none defined"

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from skorch.callbacks import LRScheduler
 
 from benchmarks.problems import data, nets
 from benchmarks.problems.halves import adamw, sgd
@@ -29,8 +30,13 @@ def _cifar2(return_X_y=True):
     return X.astype(np.float32), y
 
 
+def _mnist(return_X_y=True):
+    X, y = data.mnist()
+    return X[:4000].reshape(-1, 1, 28, 28), y[:4000]
+
+
 def run(name, load, n_train, hidden, recipe, classifies=True, pretrained=False):
-    """An MLP of one hidden layer, or a CNN; eight checkpoints are kept."""
+    """An MLP of one hidden layer, or a net by its class; eight checkpoints are kept."""
     rows = shares(load, classifies, None)
 
     def read(seed, n_train, n_test):
@@ -38,9 +44,9 @@ def run(name, load, n_train, hidden, recipe, classifies=True, pretrained=False):
         return X, y, X_rest[:n_test], y_rest[:n_test]
 
     def model(X, y):
-        more = {"callbacks": [KeepCheckpoints(n=8)]}
-        if not hidden:
-            return nets.skorch_net(nets.CNN, recipe, **more)
+        more = {"callbacks": [KeepCheckpoints(n=8), *recipe.get("callbacks", [])]}
+        if isinstance(hidden, type):
+            return nets.skorch_net(hidden, recipe, **more)
         n_out = int(y.max()) + 1 if classifies else 1
         return nets.mlp_of((hidden,), n_out, recipe, classifies, **more)(X, y)
 
@@ -73,7 +79,7 @@ SETTINGS = [
     run("digits, SGD", load_digits, 800, 24, momentum(0.05, 20, 64)),
     run("digits, AdamW", load_digits, 800, 24, decayed(0.005, 20, 64)),
     run("ACSIncome, SGD", _acs, 1000, 16, momentum(0.02, 20, 32)),
-    run("CIFAR-2, AdamW", _cifar2, 600, 0, decayed(0.003, 15, 32)),
+    run("CIFAR-2, AdamW", _cifar2, 600, nets.CNN, decayed(0.003, 15, 32)),
 ]
 TABLES = SETTINGS[:8]
 #: Pretrained on as many other rows of the same data, then trained on.
@@ -82,6 +88,25 @@ FINETUNED = [
         pretrained=True),
     run("digits, fine-tuned, AdamW", load_digits, 600, 24, decayed(0.002, 8, 64), pretrained=True),
     run("digits, fine-tuned, SGD", load_digits, 600, 24, momentum(0.02, 8, 64), pretrained=True),
+]  # fmt: skip
+
+
+def scheduled(recipe, policy, **options):
+    """The same with a learning rate that changes after each epoch."""
+    return {**recipe, "callbacks": [LRScheduler(policy, **options)]}
+
+
+#: Schedules, a run that EarlyStopping(patience=3) ended after 6 epochs, BatchNorm and 670,000
+#: parameters: reported beside the others.
+BESIDE = [
+    run("digits, cosine", load_digits, 800, 24, scheduled(
+        momentum(0.05, 20, 64), torch.optim.lr_scheduler.CosineAnnealingLR, T_max=20)),
+    run("breast cancer, one cycle", load_breast_cancer, 341, 16, scheduled(
+        momentum(0.02, 20, 32), torch.optim.lr_scheduler.OneCycleLR, max_lr=0.2, total_steps=21)),
+    run("breast cancer, stopped early", load_breast_cancer, 341, 16, decayed(0.01, 6, 32)),
+    run("CIFAR-2, BatchNorm", _cifar2, 600, nets.NormedCNN, decayed(0.003, 15, 32)),
+    run("MNIST, one cycle, 670k", _mnist, 1500, nets.WideMLP, scheduled(
+        momentum(0.01, 10, 64), torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=11)),
 ]  # fmt: skip
 
 

@@ -47,6 +47,14 @@ class MLP(_Layers):
         super().__init__(stack_of_layers(sizes), state)
 
 
+class WideMLP(_Layers):
+    """670,000 parameters for images of 28 x 28."""
+
+    def __init__(self, state=None):
+        layers = stack_of_layers((784, 512, 512, 10))
+        super().__init__(nn.Sequential(nn.Flatten(), *layers), state)
+
+
 class CNN(_Layers):
     """Two convolutions of 16 x 16 color images and a linear layer."""
 
@@ -56,6 +64,25 @@ class CNN(_Layers):
                 nn.Conv2d(3, 8, 3, padding=1, stride=2),
                 nn.ReLU(),
                 nn.Conv2d(8, 16, 3, padding=1, stride=2),
+                nn.ReLU(),
+                nn.Flatten(),
+                nn.Linear(256, 2),
+            ),
+            state,
+        )
+
+
+class NormedCNN(_Layers):
+    """The same convolutions with BatchNorm."""
+
+    def __init__(self, state=None):
+        super().__init__(
+            nn.Sequential(
+                nn.Conv2d(3, 8, 3, padding=1, stride=2, bias=False),
+                nn.BatchNorm2d(8),
+                nn.ReLU(),
+                nn.Conv2d(8, 16, 3, padding=1, stride=2, bias=False),
+                nn.BatchNorm2d(16),
                 nn.ReLU(),
                 nn.Flatten(),
                 nn.Linear(256, 2),

@@ -7,6 +7,7 @@ A model is trained once, saved below the system's folder of temporary files, and
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -76,10 +77,7 @@ class Problem:
 
     def fresh_model(self) -> nn.Module:
         """A copy, for libraries that change the model they are given."""
-        widths = [layer.in_features for layer in self.model if isinstance(layer, nn.Linear)]
-        twin = nets.stack_of_layers([*widths, self.model[-1].out_features]).to(self.dtype)
-        twin.load_state_dict(self.model.state_dict())
-        return twin.eval()
+        return copy.deepcopy(self.model).eval()
 
     def to(self, dtype: torch.dtype) -> Problem:
         """The same problem in another precision, for libraries that know only one."""

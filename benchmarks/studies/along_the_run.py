@@ -4,7 +4,8 @@ LDS (Spearman, mean over 50 queries) against nets retrained on random halves, fo
 regressor's prediction) and for the loss.  "final" is ``InfluenceFunction()`` on the final model,
 "average" ``RunAverage()``, "end" ``RunAverage(slopes="end")``, "unit" the mean of unit-length
 scores at the same eight checkpoints, by hand.  "methods" are other attributors, each beside its
-average.  "few": 5% of the rows are left out, 60 subsets of six trainings.
+average.  "few": 5% of the rows are left out, 60 subsets of six trainings.  "beside":
+schedules, early stopping, BatchNorm and 670,000 parameters, 60 halves of two trainings.
 """
 
 import numpy as np
@@ -13,15 +14,15 @@ from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import mean_error, of, short
 from benchmarks.measures import averages
 from benchmarks.measures.averages import METHODS, WAYS, explaining
-from benchmarks.problems.averages import FINETUNED, SETTINGS, TABLES, fitted
+from benchmarks.problems.averages import BESIDE, FINETUNED, SETTINGS, TABLES, fitted
 from influencekit import retrain_on_subsets
 from influencekit.metrics import PreparedOutputs
 
 
 def row(part, setting, seed, n_subsets, n_repeats, fraction):
     problem, net = fitted(setting, seed)
-    if part == "few":
-        n_subsets, n_repeats, fraction = 60, 6, 0.95
+    sizes = {"few": (60, 6, 0.95), "beside": (60, 2, fraction)}
+    n_subsets, n_repeats, fraction = sizes.get(part, (n_subsets, n_repeats, fraction))
     classifies = problem.spec.classifies
     value = "margin" if classifies else "prediction"
     plan = {"n_subsets": n_subsets, "n_repeats": n_repeats, "subset_fraction": fraction}
@@ -70,7 +71,8 @@ STUDY = Study(
     __doc__, row,
     [SCRATCH, {"part": ["few"], "setting": TABLES, "seed": [0]},
      {"part": ["methods"], "setting": OTHERS, "seed": [0]},
-     {"part": ["finetuned"], "setting": FINETUNED, "seed": [0]}],
+     {"part": ["finetuned"], "setting": FINETUNED, "seed": [0]},
+     {"part": ["beside"], "setting": BESIDE, "seed": [0]}],
     {"n_subsets": 80, "n_repeats": 3, "fraction": 0.5},
     quick=Size({"part": ["finetuned"], "setting": FINETUNED[:1], "seed": [0]},
                {"n_subsets": 3, "n_repeats": 2}),

@@ -69,7 +69,8 @@ def tables(rows):
 
 
 STUDY = Study(
-    __doc__, row, [{"seed": [0, 1], "setting": SETTINGS[:6]}],
+    __doc__, row,
+    [{"seed": [0, 1], "setting": SETTINGS[:6]}, {"seed": [0], "setting": SETTINGS[6:]}],
     {"n_subsets": 80, "n_repeats": 3, "n_trainings": 100},
     quick=Size({"setting": SETTINGS[:1], "seed": [0]},
                {"n_subsets": 3, "n_repeats": 2, "n_trainings": 20}),

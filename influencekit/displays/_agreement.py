@@ -130,6 +130,7 @@ class AgreementDisplay:
         if not results:
             raise ValueError("`results` is empty; give at least one method.")
         first = next(iter(results.values()))
+        name = measure if measure == "cosine" else "Spearman correlation"
         ceiling = getattr(first, f"{measure}_ceiling")
         return cls(
             first.horizons,
@@ -137,7 +138,7 @@ class AgreementDisplay:
             {name: getattr(result, f"{measure}_se") for name, result in results.items()},
             ceiling=None if np.isnan(ceiling).all() else ceiling,
             xlabel=f"further training ({unit})",
-            ylabel=measure if measure == "cosine" else "Spearman correlation",
+            ylabel=f"{name} with measured effects",
         ).plot(ax=ax, **options)
 
     @classmethod

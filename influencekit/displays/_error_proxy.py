@@ -121,7 +121,7 @@ class ErrorProxyDisplay:
         self.flagged_points_ = self._points(ax, shown & ~self.trusted_, SECOND, "flagged")
         gray = neutral_color()
         self.threshold_line_ = ax.axvline(threshold, color=gray, lw=1, ls=":")
-        ax.set(xscale="log", yscale="log", xlabel="proxy / score")
+        ax.set(xscale="log", yscale="log", xlabel="estimated relative error (proxy / score)")
         ax.set_ylabel("norm of the scores" if self.measured is None else "relative true error")
         if legend_loc is not None:
             ax.legend(loc=legend_loc, fontsize="small")

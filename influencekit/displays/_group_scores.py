@@ -13,6 +13,8 @@ from influencekit.selection._attributor_search import innermost
 
 __all__ = ["GroupScoresDisplay"]
 
+GROUP_SCORE = "score of the group; positive: a proponent"
+
 
 class GroupScoresDisplay:
     """One bar for each group: proponents to the right, opponents to the left.
@@ -25,7 +27,7 @@ class GroupScoresDisplay:
         Measured effect of retraining without each group, NaN if it was not measured.
     measured_se : array-like of shape (n_groups,), default=None
         Standard errors of ``measured``.
-    label : str, default="score"
+    label : str, default="score of the group; positive: a proponent"
         Label of the axis.
     sizes : array-like of int of shape (n_groups,), default=None
         Rows of each group, written behind its name.
@@ -52,7 +54,7 @@ class GroupScoresDisplay:
         names: ArrayLike,
         measured: ArrayLike | None = None,
         measured_se: ArrayLike | None = None,
-        label: str = "score",
+        label: str = GROUP_SCORE,
         sizes: ArrayLike | None = None,
     ):
         self.scores = np.asarray(scores, dtype=np.float64).reshape(-1)
@@ -120,7 +122,7 @@ class GroupScoresDisplay:
                 "GroupScoresDisplay.from_predictions."
             )
         scores = np.asarray(grouped.score(X, y)).mean(axis=0)
-        label = "score of the group; positive: a proponent"
+        label = GROUP_SCORE
         if chosen.property is not None:
             (name,) = named_properties(chosen.property)
             label = f"predicted fall of {name} without the group"
@@ -136,6 +138,7 @@ class GroupScoresDisplay:
         *,
         measured: ArrayLike | None = None,
         measured_se: ArrayLike | None = None,
+        sizes: ArrayLike | None = None,
         ax: Any = None,
         **options: Any,
     ) -> GroupScoresDisplay:
@@ -146,6 +149,8 @@ class GroupScoresDisplay:
         scores : array-like of shape (n_groups,) or (n_test, n_groups)
         names : array-like of str of shape (n_groups,)
         measured, measured_se : array-like of shape (n_groups,), default=None
+        sizes : array-like of int of shape (n_groups,), default=None
+            Rows of each group, written behind its name.
         ax : matplotlib Axes, default=None
         **options
             Of :meth:`plot`.
@@ -155,7 +160,7 @@ class GroupScoresDisplay:
         GroupScoresDisplay
         """
         means = np.atleast_2d(np.asarray(scores, dtype=np.float64)).mean(axis=0)
-        return cls(means, names, measured, measured_se).plot(ax=ax, **options)
+        return cls(means, names, measured, measured_se, sizes=sizes).plot(ax=ax, **options)
 
     def plot(self, ax: Any = None, *, most: int = 20) -> GroupScoresDisplay:
         """Draw the groups with the largest absolute scores, highest score first.

@@ -187,7 +187,7 @@ class LabelIssuesDisplay:
             self.lines_["threshold"] = ax.axvline(
                 self.threshold, color=neutral_color(), lw=1, ls=":", label="threshold"
             )
-        ax.set(xlabel="label score", ylabel="rows")
+        ax.set(xlabel="label score (high: the label looks wrong)", ylabel="rows")
         ax.set_yscale("symlog", linthresh=1)
         ax.set_ylim(0, 1.5 * max(1.0, *(counts.max() for counts in self.counts_.values())))
 

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from influencekit.displays._style import (
     BAND,
     FIRST,
+    LDS_LABEL,
     SECOND,
     import_pyplot,
     legend_text,
@@ -346,7 +347,7 @@ class LambdaPathDisplay:
             right.fill_between(self.lds_dampings, low, high, color=SECOND["color"], **BAND)
         top, bottom = np.nanmax(self.lds + error), min(0.0, np.nanmin(self.lds - error))
         right.set_ylim(bottom * 1.05, max(top, 0.05) * 1.15)
-        right.set_ylabel("LDS", color=SECOND["color"])
+        right.set_ylabel(LDS_LABEL, color=SECOND["color"])
 
     def _mark_picks(self, ax: Any) -> None:
         self.pick_lines_, self.ax_picks_ = {}, None

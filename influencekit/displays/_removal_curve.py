@@ -110,7 +110,8 @@ class RemovalCurveDisplay:
             drawn = ax.errorbar(x[order], y, bars, **options)
             self.lines_[name] = drawn.lines[0]
         ax.set(
-            xlabel=f"most {self.curve.which} rows removed (%)", ylabel=literal(self.curve.output)
+            xlabel=f"most {self.curve.which} rows removed (%)",
+            ylabel=literal(f"{self.curve.output} after retraining"),
         )
         if legend_loc is not None:
             ax.legend(loc=legend_loc, fontsize="small")

@@ -14,6 +14,7 @@ from influencekit.utils._optional import import_optional
 __all__ = [
     "BAND",
     "FIRST",
+    "LDS_LABEL",
     "LINE_STYLES",
     "MARKERS",
     "PALETTE",
@@ -35,6 +36,8 @@ SECOND = {"color": "#D55E00", "linestyle": "--", "marker": "s"}
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 MARKERS = ("o", "s", "^", "v", "P", "X", "d")
 LINE_STYLES = ("-", "--", "-.", ":")
+#: Label of an axis that shows the linear datamodeling score.
+LDS_LABEL = "LDS (agreement with retrained models)"
 #: Opacity of the bands around curves.
 BAND = {"alpha": 0.25, "linewidth": 0}
 

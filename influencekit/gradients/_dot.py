@@ -9,10 +9,15 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients.blocks._base import Block, row_slice
+from influencekit.gradients._store import pieces
+from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._outer import OuterBlock
 
 __all__ = ["all_dots", "all_self_dots"]
+
+#: Most bytes of the smaller side that are multiplied at a time, however much memory is free, so
+#: that products have the same bits.
+_SHARE = 2**29
 
 
 def all_dots(a: Any, b: Any, out: Tensor, memory: int, products: torch.dtype) -> None:
@@ -28,15 +33,16 @@ def all_dots(a: Any, b: Any, out: Tensor, memory: int, products: torch.dtype) ->
         small, large, out = a, b, out.mT
     else:
         small, large = b, a
-    share = memory // 2
+    share = min(_SHARE, memory // 2)
     if min(sizes) > share:
-        large, share = large.held(memory // 4, spill=True), memory // 4
+        large, share = large.held(memory // 4, spill=True), min(_SHARE, memory // 4)
     held, start = (part.mixed(dense, products) for _, part in small), 0
     for piece in _pieces(held, share):
-        columns = slice(start, start + piece.n_rows)
-        for rows, features in large:
-            own = out[row_slice(rows, features.rows_per_example), columns].zero_()
-            features.add_dot(piece, own, products)
+        columns, row = slice(start, start + piece.n_rows), 0
+        for features in pieces((f for _, f in large), memory // 8):  # as they are held
+            rows = slice(row, row + features.n_rows)
+            features.add_dot(piece, out[rows, columns].zero_(), products)
+            row = rows.stop
         start = columns.stop
 
 

@@ -22,7 +22,7 @@ __all__ = ["FeatureStore", "disk_room", "on_disk", "pieces", "rows_of"]
 #: Prefix of the names of temporary folders.
 SPILLED = "influencekit-spilled-"
 #: Number of examples, or bytes, from which a piece of gradients in memory is not joined to others.
-_PIECE, _PIECE_BYTES = 4_096, 2**24
+_PIECE, _PIECE_BYTES = 2**15, 2**24
 
 
 def disk_room() -> int:
@@ -147,13 +147,15 @@ def on_disk(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return mapped.view(shape)
 
 
-def pieces(batches: Iterable[GradientFeatures]) -> Iterator[GradientFeatures]:
-    """Batches joined into pieces of a few thousand examples."""
+def pieces(
+    batches: Iterable[GradientFeatures], room: int = _PIECE_BYTES
+) -> Iterator[GradientFeatures]:
+    """Batches joined into pieces of many examples, or of as many bytes as ``room`` or more."""
     waiting: list[GradientFeatures] = []
     for features in batches:
         waiting.append(features)
         size = sum(f.nbytes for f in waiting)
-        if sum(map(len, waiting)) >= _PIECE or size >= _PIECE_BYTES:
+        if sum(map(len, waiting)) >= _PIECE or size >= min(room, _PIECE_BYTES):
             yield GradientFeatures.cat(waiting)
             waiting = []
     if waiting:

@@ -142,8 +142,10 @@ def choose_rows(
     return worst, "those with the highest loss, which the model explains worst"
 
 
-def predictions(task: Task, X: Any, rows: NDArray, n_train: int) -> dict[int, Any]:
-    """Predictions of some training examples, by position.
+def predictions(
+    task: Task, X: Any, rows: NDArray, n_train: int
+) -> dict[int, tuple[Any, float | None]]:
+    """Predictions of some training examples and their probabilities, by position.
 
     Parameters
     ----------
@@ -156,7 +158,8 @@ def predictions(task: Task, X: Any, rows: NDArray, n_train: int) -> dict[int, An
 
     Returns
     -------
-    dict of int to object
+    dict of int to tuple of object and (float or None)
+        The probability is None for models without probabilities.
 
     Raises
     ------
@@ -165,8 +168,11 @@ def predictions(task: Task, X: Any, rows: NDArray, n_train: int) -> dict[int, An
     """
     if X is None or not len(rows):
         return {}
-    found = answers(task, _examples_at(task, X, rows, n_train)).predicted
-    return {} if found is None else dict(zip(rows.tolist(), found, strict=True))
+    found = answers(task, _examples_at(task, X, rows, n_train))
+    if found.predicted is None:
+        return {}
+    sure = [None] * len(rows) if found.probability is None else found.probability.tolist()
+    return dict(zip(rows.tolist(), zip(found.predicted, sure, strict=True), strict=True))
 
 
 def _examples_at(task: Task, X: Any, rows: NDArray, n_train: int) -> Examples:

@@ -80,7 +80,7 @@ class Case:
 
     @property
     def side_facts(self) -> list[str]:
-        """Known facts about training examples: label, prediction."""
+        """Known facts about training examples: label, prediction, its probability."""
         cards = [card for _, _, cards in self.sides for card in cards]
         return [name for name, _ in cards[0].facts] if cards else []
 
@@ -172,8 +172,9 @@ class CaseMaker:
     shown : Contents
     test : Answers
         Answers for all test examples.
-    predicted : dict of int to object
-        Predictions for the training examples by position, if the model's inputs are known.
+    predicted : dict of int to tuple of object and (float or None)
+        Predictions for the training examples and their probabilities by position, if the model's
+        inputs are known.
     test_index, train_index : Index or None
         Row labels.
     names : Names
@@ -182,7 +183,7 @@ class CaseMaker:
     top: TopExamplesDisplay
     shown: Contents
     test: Answers
-    predicted: dict[int, Any]
+    predicted: dict[int, tuple[Any, float | None]]
     test_index: Any
     train_index: Any
     names: Names
@@ -221,7 +222,7 @@ class CaseMaker:
                     name=row_name(self.train_index, row),
                     facts=facts,
                     content=self.shown.train[row],
-                    mistaken=self.test.classifies and len({value for _, value in facts}) > 1,
+                    mistaken=self.test.classifies and _differ(facts),
                     score=f"{score:+#.3g}",
                     share=round(100 * abs(score) / largest, 1),
                 )
@@ -231,7 +232,10 @@ class CaseMaker:
         if self.top.y_train is not None:
             facts.append(("label", self.names(self.top.y_train[row])))
         if row in self.predicted:
-            facts.append(("predicted", self.names(self.predicted[row])))
+            value, probability = self.predicted[row]
+            facts.append(("predicted", self.names(value)))
+            if probability is not None:
+                facts.append(("probability", number(probability)))
         return facts
 
     def _test_facts(self, row: int) -> list[tuple[str, str]]:
@@ -242,3 +246,8 @@ class CaseMaker:
         if self.test.probability is not None:
             facts.append(("probability", number(self.test.probability[row])))
         return [*facts, ("loss", number(self.test.loss[row]))]
+
+
+def _differ(facts: list[tuple[str, str]]) -> bool:
+    """Whether the label and the prediction are both known and differ."""
+    return len({value for name, value in facts if name in ("label", "predicted")}) > 1

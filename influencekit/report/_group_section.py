@@ -90,7 +90,8 @@ def group_section(attributor: BaseAttributor, X: Any, y: Any) -> GroupSection | 
     largest = np.argsort(-np.abs(mean), kind="stable")[:_MOST_GROUPS]
     order = largest[np.argsort(-mean[largest], kind="stable")]
     n_shown = "All" if len(order) == len(mean) else f"The {len(order)} largest"
-    picture = _bars(scores, names) if find_spec("matplotlib") is not None else None
+    drawn = find_spec("matplotlib") is not None
+    picture = _bars(scores, names, attributor.group_sizes_) if drawn else None
     rows = [
         [plain(names[g]), f"{attributor.group_sizes_[g]:,}", number(mean[g])]
         for g in order.tolist()
@@ -104,8 +105,8 @@ def group_section(attributor: BaseAttributor, X: Any, y: Any) -> GroupSection | 
     )
 
 
-def _bars(scores: np.ndarray, names: np.ndarray) -> Markup:
+def _bars(scores: np.ndarray, names: np.ndarray, sizes: np.ndarray) -> Markup:
     return draw_svg(
-        lambda ax: GroupScoresDisplay.from_predictions(scores, names, ax=ax),
+        lambda ax: GroupScoresDisplay.from_predictions(scores, names, sizes=sizes, ax=ax),
         "AttributionReport with bars of groups",
     )

@@ -18,7 +18,6 @@ from influencekit.curvature import (
     Nystroem,
 )
 from influencekit.curvature.exact._exact import GaussNewton
-from influencekit.curvature.iterative._preconditioners import ggn_diagonal
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
 from influencekit.curvature.low_rank._nystroem import nystroem
 from influencekit.damping import auto_damping
@@ -261,7 +260,6 @@ def test_nystroem_is_its_formula():
 SOLVERS = [
     ConjugateGradient(rtol=1e-10),
     ConjugateGradient(rtol=1e-10, preconditioner=None),
-    ConjugateGradient(rtol=1e-10, preconditioner="diagonal"),
     ConjugateGradient(rtol=1e-10, preconditioner_rank=6, random_state=0),
     LiSSA(rows_per_step=None, rtol=1e-10),
 ]
@@ -312,7 +310,7 @@ def test_vectors_whose_norms_underflow_are_solved(solver):
     np.testing.assert_allclose(found * 1e164, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", [None, "diagonal", "nystroem"])
+@pytest.mark.parametrize("name", [None, "nystroem"])
 def test_null_directions_without_damping(name):
     """A constant on all logits changes nothing, and the intercepts have no penalty."""
     rng = np.random.default_rng(0)
@@ -369,11 +367,6 @@ def test_default_damping_of_a_singular_matrix_is_not_zero():
     assert influence.damping_ == pytest.approx(2 / 4)  # the eigenvalue of 2 xxᵀ / 4
     scores = influence.score(X, torch.ones(8, 1).double())
     assert (np.diag(scores) > 0).all() and np.abs(scores[4:]).max() < 1e-12
-
-
-def test_diagonal_of_gauss_newton():
-    dense = dense_problem("ggn", weighted=True)
-    np.testing.assert_allclose(ggn_diagonal(dense.problem), np.diag(dense.data), rtol=1e-9)
 
 
 def test_too_few_iterations_are_reported():

@@ -26,7 +26,7 @@ from tests.curvature._hessian_reference import D, M, N, dense_problem
 STOPPED = pytest.mark.filterwarnings("ignore::influencekit.exceptions.ConvergenceWarning")
 SHORT = [
     ConjugateGradient(rtol=1e-2, preconditioner=None),
-    ConjugateGradient(rtol=1e-8, max_iter=4, preconditioner="diagonal"),
+    ConjugateGradient(rtol=1e-8, max_iter=4, preconditioner_rank=2, random_state=0),
     LiSSA(rows_per_step=None, depth=5),
     LiSSA(rows_per_step=10, depth=20, random_state=0),
 ]

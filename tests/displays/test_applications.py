@@ -65,5 +65,8 @@ def test_removal_curves_start_at_nothing_removed():
     np.testing.assert_allclose(display.lines_["IF"].get_ydata(), [0.95, 0.85, 0.65])
     np.testing.assert_allclose(display.lines_["random"].get_ydata(), [0.95, 0.95, 0.75])
     assert display.nothing_line_.get_ydata()[0] == pytest.approx(0.95)
-    assert "harmful" in display.ax_.get_xlabel() and display.ax_.get_ylabel() == "accuracy"
+    assert (
+        "harmful" in display.ax_.get_xlabel()
+        and display.ax_.get_ylabel() == "accuracy after retraining"
+    )
     assert RemovalCurveDisplay(curve).plot(legend_loc=None).ax_.get_legend() is None

@@ -61,7 +61,9 @@ def test_lds_has_its_own_axis_and_dampings():
     coarse, lds, se = DAMPINGS[::4], np.array([0.1, 0.5, 0.7, 0.3, -0.1]), np.full(5, 0.05)
     display = LambdaPathDisplay(DAMPINGS, XI, lds=lds, lds_se=se, lds_dampings=coarse).plot()
     right = display.ax_lds_
-    assert right is not display.ax_ and right.get_ylabel() == "LDS"
+    assert (
+        right is not display.ax_ and right.get_ylabel() == "LDS (agreement with retrained models)"
+    )
     np.testing.assert_array_equal(display.lds_line_.get_xdata(), coarse)
     np.testing.assert_array_equal(display.lds_line_.get_ydata(), lds)
     np.testing.assert_allclose(band(right)[coarse[2]], (0.65, 0.75))

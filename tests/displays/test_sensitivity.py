@@ -15,6 +15,7 @@ from influencekit import TRAK, SensitivityStudy, retrain_on_subsets
 from influencekit.displays import SensitivityDisplay
 from influencekit.displays.sensitivity._sensitivity_data import label_of
 
+AXIS = "LDS (agreement with retrained models)"
 DAMPINGS = [1e-3, 1e-2, 1e-1]
 DIMS = [64, 256, None]
 #: LDS of "IF" by damping (rows) and projection_dim.
@@ -62,7 +63,7 @@ def test_curves_take_the_best_over_what_is_not_drawn():
     for x, y in zip(DAMPINGS, np.nanmax(LDS, axis=1), strict=True):
         np.testing.assert_allclose(edges[x], (y - 0.02, y + 0.02))
     assert display.ax_.get_xscale() == "log" and display.ax_.figure is display.figure_
-    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("damping λ", "LDS")
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("damping λ", AXIS)
     assert display.best_marks_["IF"].get_xydata().tolist() == [[1e-2, 0.5]]
     assert display.default_marks_["IF"].get_xydata().tolist() == [[3e-3, 0.33]]
     assert display.default_marks_["TRAK"].get_xydata().tolist() == [[0.1, 0.1]]
@@ -123,7 +124,7 @@ def test_heat_map_shows_numbers_and_outlines_the_best():
     assert display.outlines_["IF"].get_xy() == (0.5, 0.5)
     assert display.images_["IF"].get_clim() == (0.1, 0.5)
     assert display.images_["IF"].get_cmap().name == "viridis"
-    assert display.colorbar_.ax.get_ylabel() == "LDS"
+    assert display.colorbar_.ax.get_ylabel() == AXIS
     colors = {t.get_position(): t.get_color() for t in ax.texts}
     assert (colors[1, 1], colors[2, 0]) == ("black", "white")  # bright, dark
 

@@ -524,8 +524,16 @@ CASES = [
         "bilinear",
         lambda: Apply(lambda self, x: self.b(x, x.sin()), b=nn.Bilinear(5, 5, 2)),
         table,
-        (),
-        ("b.weight", "b.bias"),
+        ("b",),
+    ),
+    Case(
+        "bilinear_along_a_sequence",
+        lambda: Apply(
+            lambda self, x: self.b(input1=x.sin(), input2=x[..., :3]).mean(1),
+            b=nn.Bilinear(5, 3, 2),
+        ),
+        lambda: normal(N, 3, 5),
+        ("b",),
     ),
     Case(
         "dict_inputs",

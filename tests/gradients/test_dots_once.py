@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import influencekit.attributors.first_order._first_order as first_order
 from influencekit import GradCos, GradDot, as_task
 from influencekit.gradients.blocks._outer import OuterBlock
 
@@ -57,6 +58,12 @@ def test_float32_scores_are_as_precise_as_autograd_in_float32():
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"max_memory": "1MB"}])
 def test_scores_do_not_depend_on_batches_or_memory(options):
     torch.testing.assert_close(scores(**options), scores(), rtol=1e-5, atol=1e-6)
+
+
+def test_scores_have_the_same_bits_whether_gradients_are_kept_or_not(monkeypatch):
+    expected = scores(batch_size=3)
+    monkeypatch.setattr(first_order, "_ROOM", 0)
+    assert (scores(batch_size=3) == expected).all()
 
 
 @pytest.mark.parametrize("batch_size", [2, 5])

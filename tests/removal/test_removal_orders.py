@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier
@@ -244,3 +245,31 @@ def test_a_pipeline_removes_rows_as_its_last_step_does():
     own = InfluenceFunction(output="prediction", removal_order="newton").fit(pipe[-1], S, T)
     got = InfluenceFunction(output="prediction", removal_order="newton").fit(pipe, A, T)
     np.testing.assert_allclose(got.score(QA), own.score(pipe[0].transform(QA)))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_leverages_of_sparse_rows_are_those_of_the_hat_matrix(n_classes):
+    # levels of one row, of two, of five and of many: leverages on both sides of one half
+    sizes = [1] * 6 + [2] * 8 + [5] * 6 + [120] * 2
+    X = sparse.csr_array(np.eye(len(sizes))[np.repeat(np.arange(len(sizes)), sizes)])
+    labels = RNG.integers(0, n_classes, X.shape[0])
+    model = LogisticRegression(C=30.0, fit_intercept=False, **EXACT | {"solver": "lbfgs"})
+    model.fit(X, labels)
+    P, dense = model.predict_proba(X), X.toarray()
+    roots = [np.linalg.cholesky(np.diag(p) - np.outer(p, p) + 1e-15 * np.eye(len(p))) for p in P]
+    if n_classes == 2:  # one output
+        roots = [np.sqrt(p[:1, None] * p[1:, None]) for p in P]
+    rows = [np.kron(root, x[:, None]) for root, x in zip(roots, dense, strict=True)]
+    hessian = sum(r @ r.T for r in rows) + np.eye(len(rows[0])) / 30
+    pulls = [
+        np.linalg.lstsq(root, (p - np.eye(len(p))[k])[-len(root) :], rcond=None)[0]
+        for root, p, k in zip(roots, P, labels, strict=True)
+    ]
+    along = [
+        (r @ c) @ np.linalg.solve(hessian, r @ c) / (c @ c)
+        for r, c in zip(rows, pulls, strict=True)
+    ]
+    share = np.mean(np.array(along) > 0.5)
+    assert 0 < share < 0.2
+    with pytest.warns(LeverageWarning, match=rf"^{share:.1%} of"):
+        InfluenceFunction(damping=0.0).fit(model, X, labels).score(X[:2], labels[:2])

@@ -98,7 +98,10 @@ def test_labels_predictions_and_mistakes(problem):
         assert case.test.mistaken == (predicted[row] != problem.y_query[row])
         for card in (card for _, _, found in case.sides for card in found):
             label, own = problem.y_train[card.row], of_train[card.row]
-            assert card.facts == [("label", str(label)), ("predicted", str(own))]
+            sure = f"{problem.model.predict_proba(problem.X_train[[card.row]]).max():.4g}"
+            assert card.facts == [
+                ("label", str(label)), ("predicted", str(own)), ("probability", sure),
+            ]  # fmt: skip
             assert card.mistaken == (label != own)
 
 
@@ -418,6 +421,8 @@ def test_groups_are_shown_beside_the_examples(problem, parse):
         [["<b>north</b>", "south"][g], ["25", "15"][g], f"{means[g]:.4g}"] for g in order
     ]
     page = parse(report.to_html())
+    drawn = str(report._content["groups"].picture)  # sizes, and what a bar to the right means
+    assert "south (15 rows)" in drawn and "positive: a proponent" in drawn
     assert "Groups of training examples" in page.texts and "<b>north</b>" in page.texts
     problem.attributor = grouped.attributor_
     alone = report_of(problem)

@@ -35,3 +35,10 @@ def test_texts_stand_out(colors):
 def test_every_color_is_set_in_every_setting():
     assert len(SETTINGS) == 3 and len({frozenset(colors) for colors in SETTINGS}) == 1
     assert set(re.findall(r"var\(--(\w+)\)", STYLE)) <= set(SETTINGS[0])
+
+
+def test_folded_parts_are_printed():
+    """Browsers keep a closed <details> closed on paper; its content has a name since 2024."""
+    _, _, printed = STYLE.partition("@media print")
+    rule = re.search(r"details::details-content \{([^}]*)\}", printed)
+    assert rule and "content-visibility: visible" in rule[1] and "block-size: auto" in rule[1]

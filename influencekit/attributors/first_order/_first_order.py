@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from threading import Lock
 from typing import Any
 from weakref import WeakSet
@@ -19,11 +20,14 @@ from influencekit.base import Fitted
 from influencekit.data._examples import Examples
 from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
+from influencekit.utils._long_work import chunks
 
 __all__ = ["FirstOrder", "ProductsWithTraining"]
 
 #: Bytes of training gradients that all fitted objects of this process may keep for later queries.
 _ROOM = 2**29
+#: Scores that are computed at a time where not all are asked for.
+_BLOCK = 2**22
 _KEPT: WeakSet[Gradients] = WeakSet()
 _KEPT_LOCK = Lock()
 
@@ -43,10 +47,14 @@ class ProductsWithTraining(Fitted):
 
     def products(self, queries: Examples) -> tuple[Gradients, Tensor]:
         """The queries' gradients, and their dot products with the training gradients, float64."""
+        train, gradients = self.held(), query_gradients(self.train.engine, self.output, queries)
+        return gradients, gradients.dot(train, products=self.train.sample.dtype)
+
+    def held(self) -> Gradients:
+        """The training gradients, kept for later queries if they fit."""
         if self._held is None:
             self._held = self._kept()
-        gradients = query_gradients(self.train.engine, self.output, queries)
-        return gradients, gradients.dot(self._held, products=self.train.sample.dtype)
+        return self._held
 
     def _kept(self) -> Gradients:
         room = min(_ROOM, self.train.engine.max_memory // 4)
@@ -82,8 +90,23 @@ class FirstOrder(ProductsWithTraining):
         self.weights = rate * weights / weights.mean()
 
     def scores(self, queries: Examples) -> np.ndarray:
-        # -rate <∇f_i, ∇loss_j> w_j / mean(w)
-        return (-self.products(queries)[1] * self.weights).cpu().numpy()
+        return self._weighted(self.products(queries)[1], self.weights)
+
+    def column_blocks(self, queries: Examples) -> Iterator[np.ndarray]:
+        """Scores of some training examples at a time, in order."""
+        n = len(self.weights)
+        if n * len(queries) <= _BLOCK:
+            yield self.scores(queries)
+            return
+        train, gradients = self.held(), query_gradients(self.train.engine, self.output, queries)
+        gradients = gradients.held(self.train.engine.max_memory // 8)
+        for rows in chunks(n, len(queries), _BLOCK):
+            products = gradients.dot(train.take(rows), products=self.train.sample.dtype)
+            yield self._weighted(products, self.weights[rows])
+
+    def _weighted(self, products: Tensor, weights: Tensor) -> np.ndarray:
+        # -rate <∇f_i, ∇loss_j> w_j / mean(w), in place
+        return products.neg_().mul_(weights).cpu().numpy()
 
     def self_scores(self) -> np.ndarray:
         """Weighted squared norm of every training gradient, (n_train,)."""

@@ -12,6 +12,7 @@ from sklearn.linear_model import SGDClassifier, SGDRegressor
 from torch import Tensor
 
 from influencekit._fitted import DampedFitted, query_gradients
+from influencekit.attributors.influence._leverage import HIGH_LEVERAGE, high_share
 from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import Curvature, CurvatureProblem
 from influencekit.curvature._solution import Solution
@@ -43,8 +44,6 @@ LARGEST_QUIET_RATIO = 0.2
 SOLVED = 5e-3
 #: The same if the gradient is within the solver's own tolerance.
 SOLVED_TO_TOLERANCE = 0.02
-#: Leverage from which a removal moves the model at least twice as far as to first order.
-HIGH_LEVERAGE = 0.5
 #: Convex estimators that stop before their optimum.
 BASE_SGD = (SGDClassifier, SGDRegressor)
 
@@ -125,11 +124,11 @@ class FittedInfluence(DampedFitted):
         A row's leverage is taken along its own pull, ``cᵀ H c / cᵀ c`` with ``∇loss = L c`` and its
         block H of the hat matrix: with one output it is the row's leverage. For "ggn" only.
         """
-        problem, task = self.curvature.problem, self.task
+        task = self.task
         looked_at = isinstance(self.curvature.settings, GaussNewton)
         if not (self.looks_at_leverage and task.convex and looked_at) or self.shares:
             return
-        self.shares.append(_high_share(problem, self.curvature.self_products(self.damping)))
+        self.shares.append(high_share(self.curvature, self.damping))
         if self.shares[0] > 0:
             warn_user(
                 f"{self.shares[0]:.1%} of the training rows have a leverage above "
@@ -151,20 +150,6 @@ class FittedInfluence(DampedFitted):
 
     def _gradients(self, queries: Examples) -> Gradients:
         return query_gradients(self.engine, self.output, queries)
-
-
-def _high_share(problem: CurvatureProblem, products: Tensor) -> float:
-    """Share of rows whose leverage along their own pull is above :data:`HIGH_LEVERAGE`."""
-    task, high = problem.engine.task, 0
-    # ∇lossᵀ A⁻¹ ∇loss w/W = cᵀ H c
-    sizes = products.double().cpu() * problem.example_weights.cpu()
-    for batch, outputs in problem.engine.passes(problem.examples, 4096):
-        targets = present(batch.targets, "training targets")
-        factor = task.loss.hessian_factor(outputs, targets)
-        if factor.coordinates is not None:
-            squares = factor.coordinates.square().sum(1).double().cpu()
-            high += int((sizes[batch.rows] > HIGH_LEVERAGE * squares * (1 + 1e-9)).sum())
-    return high / len(problem.examples)
 
 
 def gradient_ratio(problem: CurvatureProblem) -> float:

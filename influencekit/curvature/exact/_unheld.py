@@ -61,12 +61,16 @@ class UnheldSpectrum(CoordinateSpectrum):
         return replace(self, problem=replace(problem, train=_held(problem)))
 
     def self_products(self, damping: float) -> Tensor:
+        return self.some_self_products(torch.arange(len(self.problem.train)), damping)
+
+    def some_self_products(self, rows: Tensor, damping: float) -> Tensor:
+        """Products of some training rows' gradients with themselves, float64."""
         train, inverse = self.problem.train, self.inverse(damping)
-        found = torch.empty(len(train), dtype=torch.float64)
-        for rows in chunks(len(train), 16 * len(inverse), train.engine.workspace):
+        found = torch.empty(len(rows), dtype=torch.float64)
+        for part in chunks(len(rows), 16 * len(inverse), train.engine.workspace):
             # Σ_k c_k² / (s_k + λ)
-            coordinates = self.coordinates(train.take(rows)).to(inverse.dtype)
-            found[rows] = coordinates.square() @ inverse
+            coordinates = self.coordinates(train.take(rows[part])).to(inverse.dtype)
+            found[part] = coordinates.square() @ inverse
         return found
 
 

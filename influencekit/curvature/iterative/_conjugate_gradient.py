@@ -31,9 +31,11 @@ class ConjugateGradient(Curvature, name="cg"):
     rtol : float, default=1e-5
         Relative residual ``‖v - (A + λI) x‖ / ‖v‖`` at which a system counts as solved.
     max_iter : int, default=200
-    preconditioner : {"nystroem", "diagonal"} or None, default="nystroem"
+    preconditioner : {"nystroem"} or None, default="nystroem"
         "nystroem": a Nyström approximation of the Gauss-Newton matrix, which removes the largest
-        eigenvalues from the iteration.  "diagonal": the diagonal of the Gauss-Newton matrix.
+        eigenvalues from the iteration. Others do not pay where the data are fitted well: on a
+        small convolutional net, its diagonal and EK-FAC took two to three times as many iterations
+        as none.
     preconditioner_rank : int, default=300
         Rank of the Nyström approximation, reduced if memory is short. On digits, rank 300 reduced
         about 33 iterations to 3 or 4.

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from influencekit.curvature._problem import CurvatureProblem, ggn_rows
+from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature.low_rank._low_rank import with_penalty
 from influencekit.curvature.low_rank._nystroem import Nystroem
 
-__all__ = ["PRECONDITIONERS", "Preconditioner", "ggn_diagonal"]
+__all__ = ["PRECONDITIONERS", "Preconditioner"]
 
 #: ``(rows (k, p), damping) -> (k, p)``
 Preconditioner = Callable[[Tensor, float], Tensor]
@@ -54,44 +54,6 @@ class NystroemPreconditioner:
         return rows / rest + ((rows @ self.basis) * scale) @ self.basis.mT
 
 
-@dataclass
-class DiagonalPreconditioner:
-    """Diagonal of the Gauss-Newton matrix with the penalty.
-
-    Attributes
-    ----------
-    diagonal : Tensor of shape (p,), float64
-    """
-
-    diagonal: Tensor
-
-    @classmethod
-    def make(
-        cls, problem: CurvatureProblem, _rank: int, _random_state: Any
-    ) -> DiagonalPreconditioner:
-        """Make the preconditioner of a problem; the other arguments are not used."""
-        return cls(ggn_diagonal(problem) + problem.penalty)
-
-    def __call__(self, rows: Tensor, damping: float) -> Tensor:
-        floor = torch.finfo(rows.dtype).eps * self.diagonal.max()
-        # v / (diag(F) + R + λ)
-        return rows / (self.diagonal + damping).clamp_min(floor).to(rows.dtype)
-
-
-def ggn_diagonal(problem: CurvatureProblem) -> Tensor:
-    """Diagonal of the data's Gauss-Newton matrix, float64, (p,)."""
-    out = torch.zeros_like(problem.penalty)
-    for rows, features in ggn_rows(problem).rows:
-        for block in features.blocks.values():
-            sums, place = out.new_zeros(1, block.spec.width), torch.zeros_like(out)[None]
-            # Σ_i w_i/W Σ_r b_ir²
-            block.add_squares(problem.example_weights[rows], sums[0], features.workspace)
-            block.spec.scatter(sums, place)
-            out += place[0]
-    return out
-
-
 PRECONDITIONERS: dict[str, Callable[..., Preconditioner]] = {
     "nystroem": NystroemPreconditioner.make,
-    "diagonal": DiagonalPreconditioner.make,
 }

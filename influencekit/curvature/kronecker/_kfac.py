@@ -132,8 +132,11 @@ class KFAC(KroneckerCurvature, name="kfac"):
     -----
     A layer applied at T positions of an example (sequences, convolutions) treats positions as
     independent ("expand"): ``A`` is the mean over examples and positions, ``B`` the sum over
-    positions.  Embeddings have a diagonal ``A`` of token frequencies.  Blocks without factors
-    (normalization, recurrent cells) are exact up to 1,024 parameters in total, and diagonal beyond.
+    positions.  Positions of a text before the first and after the last that a gradient reaches are
+    padding and do not count.  Embeddings have a diagonal ``A`` of token frequencies.
+
+    Blocks without factors (normalization, recurrent cells) are exact up to 1,024 parameters in
+    total, and diagonal beyond.
 
     A penalty that is not constant in a layer (an unpenalized bias) adds its diagonal in the
     eigenbasis, ``v_kᵀ R v_k``, to the eigenvalues; in exact blocks it is exact.

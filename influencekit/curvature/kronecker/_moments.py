@@ -15,7 +15,7 @@ from influencekit.curvature.kronecker._bases import (
     IndexBasis,
     MatrixBasis,
 )
-from influencekit.gradients.blocks._base import Block, BlockSpec
+from influencekit.gradients.blocks._base import Block, BlockSpec, reached_positions
 
 __all__ = ["BlockMoments", "moments_of"]
 
@@ -63,12 +63,14 @@ class _MatrixMoments(BlockMoments):
         if not block.has_factors:  # not called in this batch: zeros
             return
         self.single = self.single and block.length == 1
-        self.count += block.length * float(weights.sum())
-        roots = weights.sqrt().to(block.dtype)
-        a = block.a * roots[:, None, None]
+        roots, each = weights.sqrt().to(block.dtype), weights[:, None].expand(block.a.shape[:2])
+        reached = reached_positions(block.spec, block.b)
+        each = each if reached is None else each * reached
+        self.count += float(each.sum())
+        shares = each.sqrt().to(block.dtype)[:, :, None]
+        a = block.a * shares
         if self.spec.has_bias:
-            ones = roots[:, None, None].expand(*a.shape[:2], 1)
-            a = torch.cat([a, ones], dim=2)
+            a = torch.cat([a, shares], dim=2)
         # A = Σ_i w_i/W Σ_t a_it a_itᵀ, and B = Σ_i w_i/W Σ_rt b_irt b_irtᵀ
         self.inputs += _gram(a)
         self.outputs += _gram(block.b * roots[:, None, None, None])
@@ -99,7 +101,7 @@ class _IndexMoments(BlockMoments):
     def add(self, block: Any, weights: Tensor) -> None:
         if not block.has_factors:
             return
-        each = weights[:, None].expand(block.index.shape)
+        each = block.shares(weights)
         # Σ_i w_i/W times the positions of entry e, and B = Σ_i w_i/W Σ_rt b_irt b_irtᵀ
         self.frequencies.index_add_(0, block.index.flatten(), each.flatten())
         roots = weights.sqrt().to(block.dtype)

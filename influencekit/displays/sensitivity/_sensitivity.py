@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.displays._style import (
     BAND,
+    LDS_LABEL,
     LINE_STYLES,
     MARKERS,
     curve_style,
@@ -308,7 +309,7 @@ class SensitivityDisplay:
         if self.x != "damping" and scale in ("log", "symlog") and len(values) <= 10:
             ax.set_xticks(values, [label_of(v) for v in values])
             ax.minorticks_off()
-        ax.set(xlabel=_axis_name(self.x), ylabel="LDS")
+        ax.set(xlabel=_axis_name(self.x), ylabel=LDS_LABEL)
         ax.axhline(0, color=neutral_color(), linewidth=0.6, alpha=0.5, zorder=0)
         if self.noise_ceiling is not None and np.isfinite(self.noise_ceiling):
             self.ceiling_line_ = ax.axhline(
@@ -349,7 +350,7 @@ class SensitivityDisplay:
             image, _, outline = draw_heat_map(one, columns, lines, table, limits)
             self.images_[name], self.outlines_[name] = image, outline
             one.set(title=literal(name), xlabel=_axis_name(self.x), ylabel=_axis_name(y))
-        self.colorbar_ = self.figure_.colorbar(image, ax=list(axes), label="LDS", pad=0.02)
+        self.colorbar_ = self.figure_.colorbar(image, ax=list(axes), label=LDS_LABEL, pad=0.02)
 
     def _heat_map_axes(self, ax: Any, grids: Any) -> list:
         """One axes for each heat map."""

@@ -29,6 +29,8 @@ WORKSPACE = 2**27
 _COLUMNS = 2**14
 #: Products of so few pairs cost less than the calls for their parts.
 _FEW_PAIRS = 2**10
+#: Rows on one side from which a matrix product is fast.
+_NARROW = 16
 
 #: ``rows(start, stop)`` of a matrix with one row for each column of the block: matrices too large
 #: for memory are given to :meth:`Block.add_matmul` in this form.
@@ -50,6 +52,8 @@ class BlockSpec:
         The weight as a matrix (d_out, d_in); both are 0 if the block is not such a matrix.
     has_bias : bool
         Whether a bias of length d_out follows the weight.
+    image : bool
+        Whether positions are those of an image, all of which count, whatever a gradient reaches.
     """
 
     name: str
@@ -57,6 +61,7 @@ class BlockSpec:
     d_out: int = 0
     d_in: int = 0
     has_bias: bool = False
+    image: bool = False
 
     @property
     def width(self) -> int:
@@ -133,6 +138,8 @@ def symmetrize(specs: tuple[BlockSpec, ...], out: Tensor) -> Tensor:
 
 def add_products(left: Tensor, right: Tensor, out: Tensor) -> None:
     """Add ``left @ rightᵀ`` to ``out``; where its dtype is finer, it sums parts of the product."""
+    if len(right) < _NARROW <= len(left):  # few columns take twice as long as few rows
+        left, right, out = right, left, out.mT
     if left.dtype == out.dtype:
         out.addmm_(left, right.mT)
         return
@@ -152,6 +159,18 @@ def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Rows scaled to largest entry 1, against underflow of squares, and their float64 scales."""
     scale = rows.abs().amax(1, keepdim=True)
     return rows / torch.where(scale > 0, scale, 1.0), scale.to(torch.float64)
+
+
+def reached_positions(spec: BlockSpec, b: Tensor) -> Tensor | None:
+    """Positions from the first to the last that a gradient reaches, (n, T) bool; None for all.
+
+    ``b`` (n, R, T, d) are output gradients. What is left out are the positions before and after
+    an example's text: how many there are depends on its batch where a net cuts padding itself.
+    """
+    if spec.image or b.shape[2] == 1 or bool((b[:, :, [0, -1]] != 0).any(3).any(1).all()):
+        return None
+    found = (b != 0).any(3).any(1).int()
+    return (found.cumsum(1) > 0) & (found.flip(1).cumsum(1).flip(1) > 0)
 
 
 def weighted_moment(values: Tensor, weights: Tensor) -> Tensor:

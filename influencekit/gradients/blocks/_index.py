@@ -12,6 +12,7 @@ from influencekit.gradients.blocks._base import (
     BlockSpec,
     RowProvider,
     add_products,
+    reached_positions,
     row_slice,
     unit_rows,
     weighted_moment,
@@ -161,9 +162,16 @@ class IndexBlock(Block):
 
     def second_moments(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         of_b = weighted_moment(self.b.to(torch.float64).flatten(1, 2), weights)
-        repeated = weights.repeat_interleave(self.length)
         counts = of_b.new_zeros(self.spec.d_out)
-        return counts.index_add_(0, self.index.flatten(), repeated), of_b
+        return counts.index_add_(0, self.index.flatten(), self.shares(weights).flatten()), of_b
+
+    def shares(self, weights: Tensor) -> Tensor:
+        """An example's weight at each of its positions, (n, T); 0 where no gradient reaches."""
+        each, reached = (
+            weights[:, None].expand(self.index.shape),
+            reached_positions(self.spec, self.b),
+        )
+        return each if reached is None else each * reached
 
     # -- squares: of the sums of each entry that an example uses ----------------------------
 

@@ -11,6 +11,7 @@ from influencekit.gradients.blocks._base import (
     Block,
     BlockSpec,
     RowProvider,
+    reached_positions,
     row_slice,
     unit_rows,
     weighted_moment,
@@ -287,6 +288,8 @@ class OuterBlock(Block):
         a = self.a.to(torch.float64)
         if self.spec.has_bias:
             a = torch.cat([a, a.new_ones(*a.shape[:2], 1)], dim=2)
+        reached = reached_positions(self.spec, self.b)
+        a = a if reached is None else a * reached[:, :, None]
         return of_b, weighted_moment(a, weights)
 
     # -- outer products of rows: an example's rows share their inputs, so R cost as much as one --

@@ -105,7 +105,8 @@ class Layer:
             return BlockSpec(self.name, self.columns)
         weight: Any = self.module.weight  # torch types it as Tensor | Module
         d_out = len(weight)
-        return BlockSpec(self.name, self.columns, d_out, weight.numel() // d_out, self.trains_bias)
+        d_in, image = weight.numel() // d_out, isinstance(self.module, (nn.Conv2d, nn.Conv3d))
+        return BlockSpec(self.name, self.columns, d_out, d_in, self.trains_bias, image)
 
     def block(self, calls: list[tuple[Tensor, Tensor]], n: int, keep_factors: bool) -> Block:
         """Gradients from the (inputs, output gradients (R, ...)) of all calls.
@@ -204,10 +205,12 @@ class Recorder:
             self.calls.append((position, own.detach(), own))
 
     def _hook(self, position: int, layer: Layer) -> Callable:
-        def record(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
+        def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
             if not (self._recording and isinstance(output, Tensor) and output.requires_grad):
                 return None
             inputs = args[0] if args else next(iter(kwargs.values()))
+            if isinstance(module, nn.Bilinear):
+                inputs = torch.cat([*args, *kwargs.values()], -1)
             if layer.spread is not None:
                 inputs, output = (_spread(t, layer.spread, self._n) for t in (inputs, output))
             self.calls.append((position, inputs.detach(), output))

@@ -90,6 +90,13 @@ def _linear_outputs(_module: nn.Module, g: Tensor, _inputs: Tensor) -> Tensor:
     return g.reshape(*g.shape[:2], -1, g.shape[-1])
 
 
+def _bilinear_inputs(module: nn.Bilinear, x: Tensor) -> Tensor:
+    """Products of both inputs, which stand side by side."""
+    first, second = x.split([module.in1_features, module.in2_features], -1)
+    products = first[..., :, None] * second[..., None, :]
+    return products.reshape(len(x), -1, first.shape[-1] * second.shape[-1])
+
+
 # -- convolutions -----------------------------------------------------------------------------
 
 _AnyConv = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -276,6 +283,7 @@ _TRANSPOSED_CONV = LayerRule(
 
 RULES: dict[type[nn.Module], LayerRule] = {
     nn.Linear: LayerRule(_linear_inputs, _linear_outputs),
+    nn.Bilinear: LayerRule(_bilinear_inputs, _linear_outputs),
     nn.Embedding: LayerRule(_index, _index_outputs, accepts=_plain_embedding),
     nn.LayerNorm: LayerRule(_layer_norm, dense=_affine_last),
     nn.RMSNorm: LayerRule(_rms_norm, dense=_affine_last),

@@ -86,8 +86,9 @@ class Batch:
         few = rows[:2] if len(rows) == n > 2 else rows
         if not recorded:
             outputs = self._outputs(rows)
-        again = self._outputs(few, graph=False) if recorded or few is not rows else outputs
-        check_unmixed(self.task, again.detach(), self.outputs.detach()[few], self.rounding)
+        if not recorded or few is not rows:
+            again = outputs if few is rows else self._outputs(few, graph=False)
+            check_unmixed(self.task, again.detach(), self.outputs.detach()[few], self.rounding)
         count = torch.arange(chosen.shape[0] * chosen.shape[1], dtype=torch.float32)
         weights = (1.5 + torch.cos(count)).to(chosen).view(chosen.shape[:2])
         names = [name for group in groups for name in group.names]
