@@ -46,11 +46,12 @@ train = [{"input_ids": ids} for ids in tokenizer(texts)["input_ids"]]
 def pad(items):
     longest = max(len(item["input_ids"]) for item in items)
     ids = torch.zeros(len(items), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
     for row, item in enumerate(items):
         n = len(item["input_ids"])
         ids[row, :n], mask[row, :n] = torch.tensor(item["input_ids"]), 1
-    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
+        labels[row, :n] = torch.tensor(item.get("labels", item["input_ids"]))
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 # %%

@@ -34,6 +34,8 @@ SLOTS = (
     *("grad_avg", "acc_delta", "sum"),
 )
 
+WEIGHTS_ALONE = "Record weights alone, for RunAverage: TrainerCheckpoints or KeepCheckpoints."
+
 #: Numbers of parameter groups that steps read, beside betas.
 NUMBERS = (
     *("lr", "weight_decay", "momentum", "dampening", "eps", "alpha", "lr_decay", "rho"),
@@ -235,7 +237,15 @@ def _recorded_in(folder: str | os.PathLike | None) -> Iterator[None]:
 def _names(module: nn.Module, optimizer: Optimizer) -> dict[int, str]:
     """Name of each trained parameter by identity."""
     module = getattr(module, "_orig_mod", module)
-    names = {id(p): n for n, p in module.named_parameters() if p.requires_grad}
+    trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
+    half = [n for n, p in trained.items() if p.dtype not in (torch.float32, torch.float64)]
+    if half:
+        raise TrajectoryError(
+            f"optimizer: the parameters {half[:5]} are in {trained[half[0]].dtype}, whose steps "
+            "round away what one row changes; accepted are float32 and float64 (bf16=True of a "
+            f"Trainer keeps weights in float32). {WEIGHTS_ALONE}"
+        )
+    names = {id(p): n for n, p in trained.items()}
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     unknown = [n for i, n in names.items() if i not in held]
     if unknown:
@@ -259,7 +269,7 @@ def _switches(optimizer: Optimizer) -> dict[str, bool]:
         raise TrajectoryError(
             f"optimizer: got {type(optimizer).__name__}; accepted are {', '.join(some)} and "
             f"{last} of torch.optim, whose steps can be differentiated coordinate by coordinate. "
-            "Record weights alone, for RunAverage: TrainerCheckpoints or KeepCheckpoints."
+            f"{WEIGHTS_ALONE}"
         )
     groups = optimizer.param_groups
     if any(group.get("maximize") for group in groups):

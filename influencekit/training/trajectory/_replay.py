@@ -350,8 +350,9 @@ class Replay:
         recorded = self.snapshot(end).theta
         gone = float((recorded - self.snapshot(start).theta).norm())
         off = float((state.theta - recorded).norm())
-        recorded_dtype = self.model.task.input_dtype
-        if not off <= _TOLERANCE.get(recorded_dtype, 5e-2) * gone + 1e-30:
+        half = self.trajectory.switches.get("half", False)
+        allowed = 5e-2 if half else _TOLERANCE.get(self.model.task.input_dtype, 5e-2)
+        if not off <= allowed * gone + 1e-30:
             raise TrajectoryError(
                 f"trajectory: steps {start} to {end} do not lead to the recorded parameters: "
                 f"replayed from step {start} they end {off:.3g} away, where the run itself "

@@ -116,7 +116,8 @@ def counted_items(
     raise TrajectoryError(
         f"trajectory: the Trainer divided the loss of step 0 by {recorded[0]:.0f} labels, but the "
         f"rows of the step have {float(found[0]):.0f}. Give X and y as they were given to the "
-        "Trainer."
+        "Trainer. Where texts are padded on the left, the label of a text's first token is to be "
+        "-100: only padding predicts it."
     )
 
 

@@ -236,13 +236,14 @@ def test_checkpoints_of_an_adapter(trainer):
         ({"optim": "adafactor"}, "optimizer: got"),
         ({"gradient_accumulation_steps": 2, "dropout": 0.1}, "with dropout"),
         ({"collator": "masking"}, "draws random numbers"),
+        ({"dtype": torch.bfloat16, "bf16": True}, "are in torch.bfloat16"),
     ],
     ids=lambda value: str(value)[:20],
 )
 def test_what_cannot_be_replayed_is_refused_before_training(trainer, how, said):
     how = dict(how)
     rate = how.pop("dropout", 0.0)
-    model = llama(transformers, attention_dropout=rate)
+    model = llama(transformers, attention_dropout=rate).to(how.pop("dtype", torch.float64))
     if how.pop("collator", None):
 
         def masking(items):
@@ -294,11 +295,32 @@ def of_model(kind, without=None):
     return [{**t, "label": label} for t, label in zip(TEXTS, labels, strict=True)]
 
 
+def pad_left(items):
+    """Padding on the left; only padding predicts the first token of a text."""
+    batch = pad(items)
+    gone = [int((row == 0).sum()) for row in batch["attention_mask"]]
+    batch = {
+        name: torch.stack([row.roll(n) for row, n in zip(rows, gone, strict=True)])
+        for name, rows in batch.items()
+    }
+    batch["labels"][torch.arange(len(items)), torch.tensor(gone)] = -100
+    return batch | {"position_ids": (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)}
+
+
+def prompts():
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    torch.manual_seed(0)
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    return peft.get_peft_model(llama(transformers), config).double()
+
+
 TRAININGS = {
     "labels counted before the shift": (gpt2, "tokens", {}),
     "accumulated, labels counted": (gpt2, "tokens", {"gradient_accumulation_steps": 2}),
     "accumulated, means added": (classifier, "texts", {"gradient_accumulation_steps": 2}),
     "dropout and padding": (lambda: gpt2(0.2), "tokens", {}),
+    "dropout, padded on the left": (lambda: gpt2(0.2), "tokens", {"collator": pad_left}),
+    "prompt tuning": (prompts, "tokens", {"learning_rate": 0.02}),
     "dropout of a classifier": (lambda: classifier(0.2), "texts", {}),
     "evaluated meanwhile": (gpt2, "tokens", {"eval_strategy": "steps", "eval_steps": 1}),
     "gradient checkpointing": (gpt2, "tokens", {"gradient_checkpointing": True}),
@@ -348,7 +370,7 @@ def test_a_loss_with_other_terms_is_refused(trainer):
 
     def forward(input_ids=None, attention_mask=None, labels=None, **named):
         output = plain(input_ids, attention_mask=attention_mask, labels=labels, **named)
-        output["loss"] = output["loss"] + 0.01 * output["logits"].square().mean()
+        output["loss"] = output["loss"] + 0.1 * output["logits"].square().mean()
         return output
 
     model.forward = forward
