@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from influencekit.exceptions import TrajectoryError
+from influencekit.training._unrecorded import INSTEAD
 from influencekit.training.trajectory._recording import Recording
 
 __all__ = ["LossWatch"]
@@ -61,8 +62,7 @@ class LossWatch:
             raise TrajectoryError(
                 f"TrainerRecorder: the loss of this {type(module).__name__} has terms beside the "
                 "mean over its labels (router_aux_loss?), so a step cannot be replayed; accepted "
-                "is a model without them. Record weights alone: TrainerCheckpoints(n=8), for "
-                "RunAverage."
+                f"is a model without them.{INSTEAD}"
             )
         self._known = True
         self.recording.divides = ratio < 0.75

@@ -13,7 +13,13 @@ from influencekit.training._randomness import untouched
 from influencekit.training.trajectory._recorder import refuse_random_items
 from influencekit.training.trajectory._replay import drops_out
 
-__all__ = ["begin_again", "lightning_steps", "refuse_unrecorded", "refuse_unrecorded_lightning"]
+__all__ = [
+    "INSTEAD",
+    "begin_again",
+    "lightning_steps",
+    "refuse_unrecorded",
+    "refuse_unrecorded_lightning",
+]
 
 SAID = "TrainerRecorder: "
 INSTEAD = " Record weights alone: TrainerCheckpoints(n=8), for RunAverage."

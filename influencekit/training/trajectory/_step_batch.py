@@ -141,8 +141,9 @@ def narrowed(
 def _cut(leaf: Tensor, width: int, unused: Tensor | None) -> Tensor:
     """The part (n, width, ...) whose other side is padding, which is on the right as a rule."""
     gone = leaf.shape[1] - width
-    of_leaf = unused is not None and unused.shape[1] == leaf.shape[1]
-    left = of_leaf and gone > 0 and bool(unused[:, :gone].all())
+    left = False
+    if unused is not None and unused.shape[1] == leaf.shape[1]:
+        left = gone > 0 and bool(unused[:, :gone].all())
     return (leaf[:, gone:] if left else leaf[:, :width]).contiguous()
 
 
