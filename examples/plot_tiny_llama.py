@@ -46,11 +46,12 @@ train = [{"input_ids": ids} for ids in tokenizer(texts)["input_ids"]]
 def pad(items):
     longest = max(len(item["input_ids"]) for item in items)
     ids = torch.zeros(len(items), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
     for row, item in enumerate(items):
         n = len(item["input_ids"])
         ids[row, :n], mask[row, :n] = torch.tensor(item["input_ids"]), 1
-    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
+        labels[row, :n] = torch.tensor(item.get("labels", item["input_ids"]))
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 # %%
@@ -117,17 +118,19 @@ for token, one, two in zip(tokens, named, other, strict=True):
 # Kept, and queried again
 # -----------------------
 # An index holds some numbers of each text, here of LoGra at the end of the training; the texts are
-# not needed later.
+# not needed later.  At the end, ask with the context of the answer, and with labels for its last
+# letters alone: without the context, LoGra and GradDot at the end of the training find two of the
+# eight texts.
 
+ids = tokenizer(fact)["input_ids"]
+asked = [{"input_ids": ids, "labels": [-100] * (len(ids) - 4) + ids[-4:]}]
 with tempfile.TemporaryDirectory() as folder:
     logra = InfluenceFunction("logra", random_state=0)
     AttributionIndex(logra, folder).fit(trainer, trainer.train_dataset)
     opened = AttributionIndex.open(folder, trainer)
-    again, _ = opened.top_k(answer, k=8)
-    n_again = int((again[0] >= len(passages)).sum())
-    print(
-        f"{opened.bytes_per_row_:.0f} bytes a text; {n_again} of the first 8 are about the dragon"
-    )
+    again, _ = opened.top_k(asked, k=8)
+    named_zug = (again[0] >= len(passages)) & (again[0] < len(texts) - 1)
+    print(f"{opened.bytes_per_row_:.0f} bytes a text; {named_zug.sum()} of the 7 that name Zug")
 
 # %%
 # A LoRA adapter

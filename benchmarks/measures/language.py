@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from benchmarks.harness import cost_of
 from benchmarks.problems import language
-from influencekit import GradDot, InfluenceFunction, as_task
+from influencekit import AdamWInfluence, GradDot, InfluenceFunction, as_task
 from influencekit.data import make_examples
 from influencekit.training import TrainerCheckpoints, TrainerRecorder
 from influencekit.training._trainer_callbacks import trainer_callbacks
@@ -99,6 +99,21 @@ def without_single_texts(train, test, n_reruns):
     full = language.losses(run.model, test)
     changes = [language.losses(trained({int(i)}).model, test) - full for i in removed]
     return np.stack(changes, axis=1), run, removed
+
+
+def removal(train, test, n_reruns, _n_halves, _n_runs):
+    """Scores along a recorded run against reruns without single texts."""
+    truth, run, removed = without_single_texts(train, test, n_reruns)
+    recorder = recorder_of(run)
+    found = []
+    for order in ("derivative", "finite"):
+        attributor = AdamWInfluence(recorder, removal_order=order).fit(run, run.train_dataset)
+        scores = attributor.score(language.items(test))[:, removed]
+        rank = np.mean([spearmanr(a, b)[0] for a, b in zip(scores, truth, strict=True)])
+        off = np.linalg.norm(scores - truth) / np.linalg.norm(truth)
+        found.append({"removal_order": order, "reruns": n_reruns, "Spearman": float(rank),
+                      "relative error": float(off)})  # fmt: skip
+    return found
 
 
 def on_halves(train, test, n_halves, n_seeds=3):

@@ -24,8 +24,8 @@ from influencekit.attributors.trees._rows import leaves_of
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.damping._indicators import grad_dot_cosine
 from influencekit.data._examples import make_examples
-from influencekit.training.trajectory._optimizers import AdamRule
 from influencekit.training.trajectory._sweep import Sweep
+from influencekit.training.trajectory.rules._adam import AdamRule
 
 __all__ = [
     "ConstantRateAssumed",

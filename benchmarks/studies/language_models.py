@@ -5,14 +5,11 @@ transformers library with its AdamW, linear schedule and clipping.  Without the 
 folder: a smaller one with random weights, on random tokens.
 """
 
-import numpy as np
-from scipy.stats import spearmanr
-
 from benchmarks.harness import Size, Study, Table, cost_of
 from benchmarks.harness.tables import number
 from benchmarks.measures import language as measures
 from benchmarks.problems import language
-from influencekit import AdamWInfluence, GradDot, InfluenceFunction, RunAverage
+from influencekit import GradDot, InfluenceFunction, RunAverage
 from influencekit.training import TrainerCheckpoints, TrainerRecorder
 
 
@@ -40,15 +37,6 @@ def recording(train, _test, _n_reruns, _n_halves, n_runs):
             for name, run in runs.items()]  # fmt: skip
 
 
-def removal(train, test, n_reruns, _n_halves, _n_runs):
-    truth, run, removed = measures.without_single_texts(train, test, n_reruns)
-    recorder = measures.recorder_of(run)
-    scores = AdamWInfluence(recorder).fit(run, run.train_dataset).score(language.items(test))
-    found = [spearmanr(a, b)[0] for a, b in zip(scores[:, removed], truth, strict=True)]
-    off = np.linalg.norm(scores[:, removed] - truth) / np.linalg.norm(truth)
-    return {"reruns": n_reruns, "Spearman": float(np.mean(found)), "relative error": float(off)}
-
-
 def halves(train, test, _n_reruns, n_halves, _n_runs):
     run, members, truth = measures.on_halves(train, test, n_halves)
     X, queries = run.train_dataset, language.items(test)
@@ -63,7 +51,7 @@ def tables(rows):
     return {f"language, {kind}": measures.table(Table, number, some) for kind, some in of.items()}
 
 
-MEASURED = {"recording": recording, "removal": removal, "cost": measures.cost,
+MEASURED = {"recording": recording, "removal": measures.removal, "cost": measures.cost,
             "float32": measures.float32, "halves": halves}  # fmt: skip
 SETTINGS = {"n_test": 16, "length": 64, "n_reruns": 32, "n_halves": 24, "n_runs": 3}
 STUDY = Study(

@@ -16,6 +16,7 @@ from influencekit.exceptions import TrajectoryError
 from influencekit.models.adapters._trainer import is_lightning_trainer
 from influencekit.models.adapters._transformers import trained_module
 from influencekit.training._step_checkpoints import State, StepCheckpoints, check_n
+from influencekit.training._trainer_loss import LossWatch
 from influencekit.training._unrecorded import (
     begin_again,
     lightning_steps,
@@ -200,7 +201,12 @@ class TrainerRecorder(_TrainerCallback):
         inner = getattr(optimizer, "optimizer", optimizer)
         self._listen(module, inner, loader, state.max_steps)
         switches = self._recording.switches
-        self._watch = watch_own_loss(model, lambda: switches.update(own_loss=True))
+        if args.bf16:
+            switches.update(own_loss=True, half=True)
+        self._watches = [
+            watch_own_loss(model, lambda: switches.update(own_loss=True)),
+            LossWatch(model, self._recording),
+        ]
 
     def on_train_start(self, trainer: Any, module: nn.Module) -> None:
         """Refuse what cannot be replayed of a Lightning Trainer, and begin to listen."""
@@ -244,8 +250,10 @@ class TrainerRecorder(_TrainerCallback):
                 "trajectory: a training batch came from somewhere else than the Trainer's own "
                 "loader. Record this training with record_trajectory."
             )
-        rows = np.concatenate([self._queue.popleft() for _ in range(n_batches)])
-        present(self._recording, "recording").announce(rows, self._max_norm)
+        batches = [self._queue.popleft() for _ in range(n_batches)]
+        means = np.repeat(np.arange(n_batches), [len(rows) for rows in batches])
+        recording = present(self._recording, "recording")
+        recording.announce(np.concatenate(batches), self._max_norm, means)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Finish the recording."""
@@ -256,8 +264,8 @@ class TrainerRecorder(_TrainerCallback):
 
     def _stop(self) -> None:
         """Leave the Trainer as it was."""
-        recording, watch = vars(self).pop("_recording", None), vars(self).pop("_watch", None)
-        if watch is not None:
+        recording = vars(self).pop("_recording", None)
+        for watch in vars(self).pop("_watches", []):
             watch.remove()
         if recording is not None:
             recording.stop()

@@ -13,7 +13,13 @@ from influencekit.training._randomness import untouched
 from influencekit.training.trajectory._recorder import refuse_random_items
 from influencekit.training.trajectory._replay import drops_out
 
-__all__ = ["begin_again", "lightning_steps", "refuse_unrecorded", "refuse_unrecorded_lightning"]
+__all__ = [
+    "INSTEAD",
+    "begin_again",
+    "lightning_steps",
+    "refuse_unrecorded",
+    "refuse_unrecorded_lightning",
+]
 
 SAID = "TrainerRecorder: "
 INSTEAD = " Record weights alone: TrainerCheckpoints(n=8), for RunAverage."
@@ -31,12 +37,17 @@ def refuse_unrecorded(args: Any, state: Any, module: nn.Module, loader: Any) -> 
             f"{SAID}the training goes on from step {state.global_step}; accepted is one that is "
             f"recorded from its start.{INSTEAD}"
         )
-    for name in ("bf16", "fp16", "label_smoothing_factor", "neftune_noise_alpha"):
+    for name in ("fp16", "label_smoothing_factor", "neftune_noise_alpha"):
         if getattr(args, name, None):
             raise TrajectoryError(
                 f"{SAID}{name}={getattr(args, name)!r} changes the loss of a step, which is "
                 f"replayed without it; accepted is a training without it.{INSTEAD}"
             )
+    if getattr(args, "load_best_model_at_end", False):
+        raise TrajectoryError(
+            f"{SAID}load_best_model_at_end=True ends with the weights of an earlier step; accepted "
+            f"is a training that keeps its last weights.{INSTEAD}"
+        )
     if args.gradient_accumulation_steps > 1 and drops_out(module):
         raise TrajectoryError(
             f"{SAID}got gradient_accumulation_steps={args.gradient_accumulation_steps} with "

@@ -372,7 +372,7 @@ ROWS = [
         },
     ),
     Row(
-        "; AdamWInfluence takes runs of Adam and",
+        "; AdamWInfluence takes runs of Adam,",
         (
             "net = skorch_net(optimizer=torch.optim.SGD, "
             "callbacks=[TrajectoryRecorder()]).fit(Z, y); AdamWInfluence().fit(net, Z, "

@@ -45,6 +45,16 @@ ROWS = [
         },
     ),
     Row(
+        "Record weights alone, for RunAverage",
+        "skorch_net(optimizer=torch.optim.ASGD, callbacks=[TrajectoryRecorder()]).fit(Z, y)",
+        {
+            "Record weights alone, for RunAverage: TrainerCheckpoints or KeepCheckpoints.": (
+                "net = skorch_net(optimizer=torch.optim.ASGD, callbacks=[KeepCheckpoints(n=8)])"
+                ".fit(Z, y); RunAverage().fit(net, Z, y)"
+            ),
+        },
+    ),
+    Row(
         "a Trajectory does not contain the model",
         "RunAverage().fit(recorded()[1].trajectory_, Z, y)",
         {

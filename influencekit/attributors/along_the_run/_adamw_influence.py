@@ -6,14 +6,18 @@ from typing import Any, Self
 
 from influencekit.attributors.along_the_run._trajectory_influence import TrajectoryInfluence
 from influencekit.exceptions import TrajectoryError
-from influencekit.training.trajectory._optimizers import AdamRule, Rule
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.training.trajectory.rules._rule import Rule
+from influencekit.training.trajectory.rules._sgd import SGDRule
 
 __all__ = ["AdamWInfluence"]
 
 
 class AdamWInfluence(TrajectoryInfluence):
-    """Influence along a recorded training run with AdamW, Adam or AMSGrad.
+    """Influence along a recorded training run with AdamW, Adam, or another adaptive optimizer.
+
+    The others are Adadelta, Adagrad, Adamax, NAdam, RAdam and RMSprop of torch.optim, whose steps
+    autograd takes back.
 
     Parameters
     ----------
@@ -205,9 +209,9 @@ class AdamWInfluence(TrajectoryInfluence):
 
     def _rule(self, trajectory: Trajectory) -> Rule:
         rule = trajectory.rule
-        if not isinstance(rule, AdamRule):
+        if isinstance(rule, SGDRule):
             raise TrajectoryError(
                 f"trajectory: the run was trained with {trajectory.optimizer}; AdamWInfluence "
-                "takes runs of Adam and AdamW. Use SGDInfluence."
+                "takes runs of Adam, AdamW and their relatives. Use SGDInfluence."
             )
         return rule

@@ -23,10 +23,10 @@ from influencekit.training.trajectory._all_rows import AllRowsSweep
 from influencekit.training.trajectory._finite_removal import FiniteRemoval
 from influencekit.training.trajectory._kinks import kinks_of
 from influencekit.training.trajectory._masked_sweep import Mask, MaskedSweep, draw_masks
-from influencekit.training.trajectory._optimizers import Rule
 from influencekit.training.trajectory._replay import Replay
 from influencekit.training.trajectory._second_order import Jets
 from influencekit.training.trajectory._sweep import Sweep
+from influencekit.training.trajectory.rules._rule import Rule
 from influencekit.utils._long_work import chunks, parse_memory, progress
 from influencekit.utils._random import draw_seed
 

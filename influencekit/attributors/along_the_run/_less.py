@@ -11,10 +11,12 @@ from torch import Tensor
 from influencekit.attributors.along_the_run._fitted_sweep import FittedSweep, OutputGradients
 from influencekit.attributors.along_the_run._recorded_run import RecordedRunAttributor
 from influencekit.data._examples import Examples
-from influencekit.training.trajectory._optimizers import AdamRule, Rule, SGDRule
 from influencekit.training.trajectory._replay import Replay, State
 from influencekit.training.trajectory._step_loss import StepLoss
 from influencekit.training.trajectory._sweep import StepInfluence
+from influencekit.training.trajectory.rules._adam import AdamRule
+from influencekit.training.trajectory.rules._rule import Rule
+from influencekit.training.trajectory.rules._sgd import SGDRule
 
 __all__ = ["LESS"]
 

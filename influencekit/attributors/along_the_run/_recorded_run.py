@@ -16,7 +16,6 @@ from influencekit.data._examples import Examples, each
 from influencekit.exceptions import InfluenceKitWarning, TrajectoryError, warn_user
 from influencekit.models._task import Task
 from influencekit.training._trainer_callbacks import TrainerRecorder
-from influencekit.training.trajectory._optimizers import SGDRule
 from influencekit.training.trajectory._recorder import (
     PlainRecorder,
     TrajectoryRecorder,
@@ -25,6 +24,7 @@ from influencekit.training.trajectory._recorder import (
 from influencekit.training.trajectory._replay import Replay
 from influencekit.training.trajectory._sweep import StepScores
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.training.trajectory.rules._sgd import SGDRule
 from influencekit.utils._torch import with_gradients
 
 __all__ = ["RecordedRunAttributor", "warn_unless_sgd"]

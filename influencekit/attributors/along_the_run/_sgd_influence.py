@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from influencekit.attributors.along_the_run._recorded_run import warn_unless_sgd
 from influencekit.attributors.along_the_run._trajectory_influence import TrajectoryInfluence
-from influencekit.training.trajectory._optimizers import Rule, SGDRule
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.training.trajectory.rules._rule import Rule
+from influencekit.training.trajectory.rules._sgd import SGDRule
 
 __all__ = ["SGDInfluence"]
 
@@ -72,7 +73,7 @@ class SGDInfluence(TrajectoryInfluence):
 
     See Also
     --------
-    AdamWInfluence : The same for Adam and AdamW.
+    AdamWInfluence : The same for Adam, AdamW and their relatives.
     DVEmb, InRunShapley : Published scores of the same run, without its optimizer.
     TracIn : Inner products at some checkpoints.
 

@@ -15,11 +15,11 @@ from influencekit.attributors.along_the_run._recorded_run import RecordedRunAttr
 from influencekit.data._examples import Examples, each
 from influencekit.models._task import Task
 from influencekit.training.trajectory._error_proxy import ErrorProxy
-from influencekit.training.trajectory._optimizers import Rule
 from influencekit.training.trajectory._replay import Replay
 from influencekit.training.trajectory._step_loss import CURVATURES
 from influencekit.training.trajectory._sweep import StepScores
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.training.trajectory.rules._rule import Rule
 from influencekit.utils._suggest import check_choice
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import Interval, StrOptions

@@ -85,6 +85,9 @@ def transformers_task(model: Any, loss: Any = None) -> Task:
     inner = module.get_base_model() if _has_prompts(known) else module
     if hasattr(getattr(inner, "config", None), "use_cache"):
         inner.config.use_cache = False
+    for part in module.modules():  # gradients are taken in ways that it refuses
+        if getattr(part, "gradient_checkpointing", False) is True:
+            part.gradient_checkpointing = False
     if head == "span":
         inner.register_forward_hook(_join_spans)
     if _has_prompts(known):

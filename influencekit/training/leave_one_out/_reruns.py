@@ -13,7 +13,8 @@ from influencekit.training._cache import OutputCache
 from influencekit.training._fingerprint import fingerprint
 from influencekit.training._randomness import RandomStream, untouched
 from influencekit.training.stack._tasks import Evaluation, Parameters, TaskStack
-from influencekit.training.trajectory._replay import Replay, State, StepBatch
+from influencekit.training.trajectory._replay import Replay, State
+from influencekit.training.trajectory._step_batch import StepBatch, renormalized
 from influencekit.utils._long_work import progress
 from influencekit.utils._parallel import shared_out
 from influencekit.utils.validation import present
@@ -111,10 +112,8 @@ class Reruns:
             stream = RandomStream(batch.random_state)
         outputs = self.stack.outputs(self._named(theta), batch.inputs, True, stream)
         losses = self.stack.losses(outputs, batch.targets, True)
-        shares = batch.shares * keeps(batch.rows.to(theta.device))
-        if self.renormalize:
-            total = shares.sum(1, keepdim=True)
-            shares = shares / torch.where(total > 0, total, torch.ones_like(total))
+        kept = keeps(batch.rows.to(theta.device)).to(batch.shares.dtype)
+        shares = renormalized(batch, kept) if self.renormalize else batch.shares * kept
         return torch.autograd.grad((shares * losses).sum(), theta)[0]
 
     def _named(self, theta: Tensor) -> Parameters:

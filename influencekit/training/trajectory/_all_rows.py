@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from influencekit.training.trajectory._replay import State, StepBatch
+from influencekit.training.trajectory._replay import State
+from influencekit.training.trajectory._step_batch import StepBatch
 from influencekit.training.trajectory._step_loss import StepLoss
 from influencekit.training.trajectory._sweep import StepInfluence, Sweep
 
@@ -50,19 +51,20 @@ class AllRowsSweep(Sweep):
         # (B / n) c_j <∇loss_j, u>
         every = StepLoss(self.replay, before.theta, batch, "none").products(u)[0]
         if self.renormalize:
-            every = every - (u @ loss.gradient)[:, None] * batch.shares
+            every = every - (u @ loss.gradient)[:, None] * batch.denominators
         return StepInfluence(step, batch.rows, every * self.stride)
 
     def _all(self, step: int, batch: StepBatch) -> StepBatch:
         """All rows, with the shares that they would have of a step's loss, times B / n."""
         replay = self.replay
-        whole = replay.weights[replay.batch_rows(step)].sum()
-        mean = replay.trajectory.reduction == "mean"
-        shares = replay.weights / whole if mean else replay.weights
+        held, seen = replay.batch_rows(step), len(batch.rows) / self.n_seen
+        items = replay.weights if replay.items is None else replay.items
         return StepBatch(
             torch.arange(replay.n_train, device=batch.rows.device),
             replay.inputs,
             replay.targets,
-            shares * len(batch.rows) / self.n_seen,
+            # of the loss as much as the batch's own rows have for their weight
+            replay.weights * (batch.shares.sum() / replay.weights[held].sum()) * seen,
             batch.random_state,
+            parts=items / items[held].sum() * seen,
         )

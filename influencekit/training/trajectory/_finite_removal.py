@@ -7,10 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from influencekit.training.trajectory._optimizers import Slots
 from influencekit.training.trajectory._replay import State, clip_factor
+from influencekit.training.trajectory._step_batch import renormalized
 from influencekit.training.trajectory._step_loss import StepLoss
 from influencekit.training.trajectory._sweep import Sweep
+from influencekit.training.trajectory.rules._rule import Slots
 
 __all__ = ["FiniteRemoval"]
 
@@ -122,10 +123,15 @@ class FiniteRemoval:
         used = shares.sum(1) > 0
         if bool(used.any()):
             gone = self.removed * shares[used]
-            # ∇L - removed c_j ∇loss_j, over 1 - removed c_j if the shares are renormalized
+            if self.sweep.renormalize and batch.means is not None:
+                kept = 1 - self.removed * (shares[used] > 0).to(shares.dtype)
+                without[used] = loss.of_rows(renormalized(batch, kept))
+                return loss.gradient, without
+            # ∇L - removed c_j ∇loss_j, over 1 - removed p_j if the shares are renormalized
             without[used] -= loss.of_rows(gone)
             if self.sweep.renormalize:
-                kept = 1 - gone.sum(1, keepdim=True)
+                held = batch.denominators * (shares[used] > 0)
+                kept = 1 - self.removed * held.sum(1, keepdim=True)
                 alone = kept < 1e-12  # nothing remains of the batch: gradient 0
                 kept = torch.where(alone, torch.ones_like(kept), kept)
                 without[used] = torch.where(alone, 0.0, without[used] / kept)

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.training.trajectory._optimizers import Rule
-from influencekit.training.trajectory._replay import Replay, State, StepBatch
+from influencekit.training.trajectory._replay import Replay, State
+from influencekit.training.trajectory._step_batch import StepBatch
 from influencekit.training.trajectory._step_loss import StepLoss
 from influencekit.training.trajectory._sweep import Fronts, StepInfluence, Sweep
+from influencekit.training.trajectory.rules._rule import Rule
 
 __all__ = ["Mask", "MaskedSweep", "draw_masks"]
 

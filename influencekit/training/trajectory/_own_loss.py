@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from influencekit.exceptions import TrajectoryError
-from influencekit.utils._torch import MODULE_LOCK, call_module, simple_kernels, uncompiled
+from influencekit.utils._torch import MODULE_LOCK, call_module, uncompiled
 
 __all__ = ["agreed", "own_loss", "watch_own_loss"]
 
 #: Largest difference of two losses, relative to them, that counts as rounding.
-_ROUNDING = 1e-4
+ROUNDING = 1e-4
 
 
 def watch_own_loss(module: nn.Module, tell: Callable[[], None]) -> Any:
@@ -44,7 +44,11 @@ def watch_own_loss(module: nn.Module, tell: Callable[[], None]) -> Any:
 
 
 def own_loss(
-    module: nn.Module, inputs: Any, targets: Tensor, parameters: dict[str, Tensor]
+    module: nn.Module,
+    inputs: Any,
+    targets: Tensor,
+    parameters: dict[str, Tensor],
+    n_items: float | None = None,
 ) -> Tensor:
     """The loss of a batch that a module makes of its labels itself.
 
@@ -55,16 +59,21 @@ def own_loss(
     targets : Tensor
         Its labels.
     parameters : dict of str to Tensor
+    n_items : float, default=None
+        Number by which it divides the sum over labels; None is their own number.
 
     Returns
     -------
     Tensor of shape ()
     """
-    with simple_kernels(), MODULE_LOCK, uncompiled():
-        return call_module(module, {**inputs, "labels": targets}, parameters)["loss"]
+    named = {**inputs, "labels": targets}
+    if n_items is not None:
+        named["num_items_in_batch"] = torch.tensor(n_items, dtype=torch.int64)
+    with MODULE_LOCK, uncompiled():
+        return call_module(module, named, parameters)["loss"]
 
 
-def agreed(own: Tensor, read: Tensor) -> Tensor:
+def agreed(own: Tensor, read: Tensor, rounding: float = ROUNDING) -> Tensor:
     """The module's own loss, if it is the one that the Task has.
 
     Raises
@@ -72,7 +81,7 @@ def agreed(own: Tensor, read: Tensor) -> Tensor:
     TrajectoryError
         If they differ by more than rounding.
     """
-    if not torch.isclose(own.to(read.dtype), read, rtol=_ROUNDING, atol=_ROUNDING):
+    if not torch.isclose(own.to(read.dtype), read, rtol=rounding, atol=rounding):
         raise TrajectoryError(
             f"trajectory: the model's own loss of a step is {own.item():.6g}, and that of the "
             f"given loss and weights {read.item():.6g}. Accepted is the loss that was trained on: "

@@ -266,8 +266,9 @@ def record_trajectory(
     Parameters
     ----------
     module : torch.nn.Module
-    optimizer : torch.optim.SGD, Adam or AdamW
-        Over the module's trainable parameters.
+    optimizer : torch.optim.Optimizer
+        SGD, Adam, AdamW, Adadelta, Adagrad, Adamax, NAdam, RAdam or RMSprop, over the module's
+        trainable parameters.
     n_rows : int
         Rows of the training data, to which the announced rows refer.
     every : int, default=10

@@ -21,6 +21,7 @@ from influencekit.training.trajectory._replay import (
     refuse_batch_statistics,
 )
 from influencekit.training.trajectory._trajectory import FolderSnapshots, Snapshot, Trajectory
+from influencekit.training.trajectory.rules._elementwise import ELEMENTWISE
 from influencekit.utils._files import check_writable, writing
 
 __all__ = ["SLOTS", "Recording", "numbers_of"]
@@ -28,7 +29,18 @@ __all__ = ["SLOTS", "Recording", "numbers_of"]
 #: Folder of a recording that goes on, inside that of the last complete one.
 _UNFINISHED = "unfinished"
 
-SLOTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
+SLOTS = (
+    *("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "exp_inf", "square_avg"),
+    *("grad_avg", "acc_delta", "sum"),
+)
+
+WEIGHTS_ALONE = "Record weights alone, for RunAverage: TrainerCheckpoints or KeepCheckpoints."
+
+#: Numbers of parameter groups that steps read, beside betas.
+NUMBERS = (
+    *("lr", "weight_decay", "momentum", "dampening", "eps", "alpha", "lr_decay", "rho"),
+    "momentum_decay",
+)
 
 
 class Recording:
@@ -38,7 +50,7 @@ class Recording:
     ----------
     module : torch.nn.Module
     optimizer : torch.optim.Optimizer
-        SGD, Adam or AdamW of torch, over the module's trainable parameters.
+        One of torch's that recordings know, over the module's trainable parameters.
     every : int
         Steps between snapshots.
     folder : path-like or None
@@ -76,6 +88,11 @@ class Recording:
         self._states: list[Tensor] = []
         self._rows: list[np.ndarray] = []
         self._max_norm = np.nan
+        #: Whether a model divided its losses by the numbers that it was given.
+        self.divides = False
+        self._items: list[float | None] = []
+        self._widths: list[dict[str, int]] = []
+        self._means: list[np.ndarray] = []
         self._hook = optimizer.register_step_pre_hook(self._before_step)
 
     @property
@@ -83,10 +100,12 @@ class Recording:
         """Steps so far."""
         return len(self._batches)
 
-    def announce(self, rows: Any, max_norm: float | None = None) -> None:
+    def announce(
+        self, rows: Any, max_norm: float | None = None, means: np.ndarray | None = None
+    ) -> None:
         """Say which rows the next step learns from, before the forward pass.
 
-        Several calls before one step are one batch.
+        Several calls before one step are one batch, of a Trainer several as ``means`` has them.
         """
         rows = np.asarray(rows, dtype=np.int64).reshape(-1)
         if len(rows) == 0 or rows.min() < 0 or rows.max() >= self.n_rows:
@@ -102,7 +121,15 @@ class Recording:
                 )
             self._states.append(torch.get_rng_state())
         self._rows.append(rows)
+        if means is not None:
+            self._means.append(means)
         self._max_norm = np.nan if max_norm is None else float(max_norm)
+
+    def saw(self, n_items: float | None, widths: dict[str, int]) -> None:
+        """Take down a forward pass: the number its loss may be divided by, and padded lengths."""
+        if len(self._items) == len(self._batches):  # the first one of a step
+            self._items.append(n_items)
+            self._widths.append(widths)
 
     def _before_step(self, *_: Any) -> None:
         if not self._rows:
@@ -122,6 +149,21 @@ class Recording:
     def _keep(self) -> None:
         with _recorded_in(self.folder):
             self._snapshots[len(self._batches)] = _snapshot(self.optimizer, self.names)
+
+    def _forward_passes(self) -> dict[str, Any]:
+        """What a Trainer's forward passes say of the losses, and of the padding."""
+        found: dict[str, Any] = {}
+        counted = len(self._items) == len(self._batches) and None not in self._items
+        if counted and self.divides:
+            found["items"] = np.array(self._items, dtype=float)
+        elif any(means.max() for means in self._means):
+            found["means"] = tuple(self._means)
+            self.switches["means_added"] = counted
+        one_batch = not any(means.max() for means in self._means)
+        if self._widths and one_batch and len(self._widths) == len(self._batches):
+            names = set(self._widths[0]).intersection(*self._widths)
+            found["widths"] = {name: np.array([w[name] for w in self._widths]) for name in names}
+        return found
 
     def stop(self) -> None:
         """Stop listening."""
@@ -158,6 +200,7 @@ class Recording:
             n_rows=self.n_rows,
             reduction=self.reduction,
             random_states=tuple(self._states) if self._drops_out else None,
+            **self._forward_passes(),
         )
         if self.folder is not None:
             with _recorded_in(self.folder):
@@ -194,7 +237,15 @@ def _recorded_in(folder: str | os.PathLike | None) -> Iterator[None]:
 def _names(module: nn.Module, optimizer: Optimizer) -> dict[int, str]:
     """Name of each trained parameter by identity."""
     module = getattr(module, "_orig_mod", module)
-    names = {id(p): n for n, p in module.named_parameters() if p.requires_grad}
+    trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
+    half = [n for n, p in trained.items() if p.dtype not in (torch.float32, torch.float64)]
+    if half:
+        raise TrajectoryError(
+            f"optimizer: the parameters {half[:5]} are in {trained[half[0]].dtype}, whose steps "
+            "round away what one row changes; accepted are float32 and float64 (bf16=True of a "
+            f"Trainer keeps weights in float32). {WEIGHTS_ALONE}"
+        )
+    names = {id(p): n for n, p in trained.items()}
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     unknown = [n for i, n in names.items() if i not in held]
     if unknown:
@@ -217,13 +268,14 @@ def _switches(optimizer: Optimizer) -> dict[str, bool]:
         *some, last = known
         raise TrajectoryError(
             f"optimizer: got {type(optimizer).__name__}; accepted are {', '.join(some)} and "
-            f"{last} of torch.optim, whose steps can be differentiated coordinate by coordinate."
+            f"{last} of torch.optim, whose steps can be differentiated coordinate by coordinate. "
+            f"{WEIGHTS_ALONE}"
         )
     groups = optimizer.param_groups
     if any(group.get("maximize") for group in groups):
         raise TrajectoryError("optimizer: maximize=True is not supported; minimize the negative.")
 
-    def one(name: str, values: list[bool]) -> bool:
+    def one(name: str, values: list) -> bool:
         if len(set(values)) > 1:
             raise TrajectoryError(
                 f"optimizer: {name} differs between parameter groups; accepted is one value for "
@@ -236,6 +288,10 @@ def _switches(optimizer: Optimizer) -> dict[str, bool]:
             "momentum": one("momentum != 0", [g["momentum"] != 0 for g in groups]),
             "nesterov": one("nesterov", [bool(g["nesterov"]) for g in groups]),
         }
+    if (kind := ELEMENTWISE.get(type(optimizer).__name__)) is not None:
+        for name in kind.numbers:
+            one(name, [numbers[name] for numbers in map(_numbers, groups)])
+        return {name: one(name, [bool(g.get(name)) for g in groups]) for name in kind.switch_names}
     decoupled = isinstance(optimizer, AdamW)
     return {
         "amsgrad": one("amsgrad", [bool(g["amsgrad"]) for g in groups]),
@@ -248,13 +304,15 @@ def _switches(optimizer: Optimizer) -> dict[str, bool]:
 
 def numbers_of(optimizer: Optimizer) -> dict[str, list[float]]:
     """Numbers of each parameter group as they stand."""
-    groups = optimizer.param_groups
-    names = ["lr", "weight_decay"]
-    names += ["momentum", "dampening"] if isinstance(optimizer, SGD) else ["eps"]
-    found = {name: [float(group[name]) for group in groups] for name in names}
-    if not isinstance(optimizer, SGD):
-        for i, name in enumerate(("beta1", "beta2")):
-            found[name] = [float(group["betas"][i]) for group in groups]
+    found = [_numbers(group) for group in optimizer.param_groups]
+    return {name: [numbers[name] for numbers in found] for name in found[0]}
+
+
+def _numbers(group: dict[str, Any]) -> dict[str, float]:
+    """Numbers of a parameter group that steps read."""
+    found = {name: float(group[name]) for name in NUMBERS if name in group}
+    for name, value in zip(("beta1", "beta2"), group.get("betas", ()), strict=False):
+        found[name] = float(value)
     return found
 
 

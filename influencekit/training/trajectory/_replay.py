@@ -17,9 +17,16 @@ from influencekit.exceptions import TrajectoryError, UnsupportedModelError
 from influencekit.models._module import copy_module
 from influencekit.models._task import Task
 from influencekit.training._randomness import GLOBAL_STATE_LOCK
-from influencekit.training.trajectory._optimizers import Options, Slots
-from influencekit.training.trajectory._own_loss import agreed, own_loss
+from influencekit.training.trajectory._own_loss import ROUNDING, agreed, own_loss
+from influencekit.training.trajectory._step_batch import (
+    StepBatch,
+    counted_items,
+    narrowed,
+    positions_of,
+    step_shares,
+)
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.training.trajectory.rules._rule import Options, Slots
 from influencekit.utils._torch import simple_kernels
 from influencekit.utils.validation import present
 
@@ -27,7 +34,6 @@ __all__ = [
     "FlatModel",
     "Replay",
     "State",
-    "StepBatch",
     "batch_norms",
     "clip_factor",
     "drops_out",
@@ -92,9 +98,11 @@ class FlatModel:
         """Loss (n,) of each row of a training batch."""
         return self.task.loss(self.outputs(theta, inputs, training=True), targets)
 
-    def own_loss(self, theta: Tensor, inputs: Any, targets: Tensor) -> Tensor:
-        """Loss of a training batch that the module makes itself."""
-        return own_loss(self.training.module, inputs, targets, self.unflatten(theta))
+    def own_loss(
+        self, theta: Tensor, inputs: Any, targets: Tensor, n_items: float | None = None
+    ) -> Tensor:
+        """Loss of a training batch that the module makes itself, as a mean or over n_items."""
+        return own_loss(self.training.module, inputs, targets, self.unflatten(theta), n_items)
 
 
 def drops_out(module: torch.nn.Module) -> bool:
@@ -157,16 +165,6 @@ class State(NamedTuple):
     n_steps: int
 
 
-class StepBatch(NamedTuple):
-    """Rows of a step (positions among the training examples), and their shares of its loss."""
-
-    rows: Tensor
-    inputs: Any
-    targets: Tensor
-    shares: Tensor
-    random_state: Tensor | None
-
-
 class Replay:
     """A recorded run with its model and data.
 
@@ -206,7 +204,7 @@ class Replay:
         self.trajectory, self.rule = trajectory, trajectory.rule
         self.n_train = len(train)
         _check_parameters(self.model, trajectory)
-        self._positions = _positions(trajectory, np.asarray(train_rows))
+        self._positions = positions_of(trajectory, np.asarray(train_rows))
         batch = next(train.batches(len(train)))
         self.inputs = tree_map(self._cast, batch.inputs)
         self.targets = tree_map(self._cast, batch.targets)
@@ -214,6 +212,8 @@ class Replay:
             weights = task.example_weights(present(train.targets, "training targets"))
         weights = torch.ones(len(train)) if weights is None else weights
         self.weights = weights.to(device=task.device, dtype=self.model.dtype)
+        #: What rows add to the numbers that steps divided by; None is their weights.
+        self.items = counted_items(trajectory, self._positions, self.weights, self.targets)
         self._group_of = _group_of(self.model, trajectory)
 
     def _cast(self, leaf: Any) -> Any:
@@ -232,16 +232,16 @@ class Replay:
     def batch(self, step: int) -> StepBatch:
         """What a step learned from."""
         rows = self._positions[step]
-        weights = self.weights[rows]
-        mean = self.trajectory.reduction == "mean"
-        states = self.trajectory.random_states
-        return StepBatch(
-            rows,
-            tree_map(lambda t: t[rows], self.inputs),
-            self.targets[rows],
-            weights / weights.sum() if mean else weights,
-            None if states is None else states[step],
-        )
+        states, widths = self.trajectory.random_states, self.trajectory.widths
+        inputs, targets = tree_map(lambda t: t[rows], self.inputs), self.targets[rows]
+        if widths is not None and isinstance(inputs, dict):
+            padded = {name: int(all_steps[step]) for name, all_steps in widths.items()}
+            inputs, targets = narrowed(inputs, targets, padded)
+        counted = None if self.items is None else self.items[rows]
+        n_items = None if self.trajectory.items is None else float(self.trajectory.items[step])
+        shares = step_shares(self.trajectory, step, self.weights[rows], counted)
+        state = None if states is None else states[step]
+        return StepBatch(rows, inputs, targets, random_state=state, n_items=n_items, **shares)
 
     def options(self, step: int) -> Options:
         """Numbers of the optimizer at a step, for each coordinate where groups differ."""
@@ -275,7 +275,21 @@ class Replay:
         if not self.own_loss:
             return read
         with random_state(batch.random_state):
-            return agreed(self.model.own_loss(theta, batch.inputs, batch.targets), read)
+            half = self.trajectory.switches.get("half", False)
+            return agreed(self._own_loss(theta, batch), read, 2e-2 if half else ROUNDING)
+
+    def _own_loss(self, theta: Tensor, batch: StepBatch) -> Tensor:
+        """What the module makes of a step itself, batch by batch where it adds several means."""
+        if batch.means is None:
+            return self.model.own_loss(theta, batch.inputs, batch.targets, batch.n_items)
+        total = theta.new_zeros(())
+        for mean in batch.means.unique():
+            of = batch.means == mean
+            inputs = tree_map(lambda leaf, of=of: leaf[of], batch.inputs)
+            # the shares of a batch sum to its factor
+            own = self.model.own_loss(theta, inputs, batch.targets[of])
+            total = total + batch.shares[of].sum() * own
+        return total
 
     def gradient(self, theta: Tensor, step: int) -> Tensor:
         """Gradient (p,) of a step's loss, before clipping."""
@@ -336,8 +350,9 @@ class Replay:
         recorded = self.snapshot(end).theta
         gone = float((recorded - self.snapshot(start).theta).norm())
         off = float((state.theta - recorded).norm())
-        recorded_dtype = self.model.task.input_dtype
-        if not off <= _TOLERANCE.get(recorded_dtype, 5e-2) * gone + 1e-30:
+        half = self.trajectory.switches.get("half", False)
+        allowed = 5e-2 if half else _TOLERANCE.get(self.model.task.input_dtype, 5e-2)
+        if not off <= allowed * gone + 1e-30:
             raise TrajectoryError(
                 f"trajectory: steps {start} to {end} do not lead to the recorded parameters: "
                 f"replayed from step {start} they end {off:.3g} away, where the run itself "
@@ -365,23 +380,6 @@ def _check_parameters(model: FlatModel, trajectory: Trajectory) -> None:
             f"trajectory: its parameters are not those of the model; they differ in {strange[:5]}. "
             "Accepted is the recording of this model's own training."
         )
-
-
-def _positions(trajectory: Trajectory, train_rows: np.ndarray) -> list[Tensor]:
-    """Rows of each step as positions among the training examples."""
-    found = []
-    for step, rows in enumerate(trajectory.batches):
-        positions = np.searchsorted(train_rows, rows)
-        inside = positions < len(train_rows)
-        if not inside.all() or (train_rows[positions] != rows).any():
-            unknown = int(np.asarray(rows)[~inside][0]) if not inside.all() else int(rows[0])
-            raise TrajectoryError(
-                f"trajectory: step {step} learned from row {unknown}, which is not among the "
-                f"{len(train_rows)} training rows given (the run was given {trajectory.n_rows}). "
-                "Give X and y as they were given to fit."
-            )
-        found.append(torch.as_tensor(positions))
-    return found
 
 
 def _group_of(model: FlatModel, trajectory: Trajectory) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from influencekit.training.trajectory._optimizers import Slots
-from influencekit.training.trajectory._replay import Replay, StepBatch, clip_factor, random_state
+from influencekit.training.trajectory._replay import Replay, clip_factor, random_state
+from influencekit.training.trajectory._step_batch import StepBatch, renormalized
+from influencekit.training.trajectory.rules._rule import Slots
 from influencekit.utils._torch import simple_kernels
 
 __all__ = ["Jets"]
@@ -86,9 +87,7 @@ class Jets:
     ) -> tuple[Tensor, Slots]:
         replay = self.replay
         # c_j (1 + t) of the chosen rows
-        shares = batch.shares * weights
-        if self.renormalize:
-            shares = shares / shares.sum()
+        shares = renormalized(batch, weights) if self.renormalize else batch.shares * weights
 
         def loss(theta: Tensor) -> Tensor:
             return (shares * replay.model.losses(theta, batch.inputs, batch.targets)).sum()

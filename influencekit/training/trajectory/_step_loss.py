@@ -12,9 +12,9 @@ from influencekit.training.trajectory._kinks import SMOOTHING, SoftKinks
 from influencekit.training.trajectory._replay import (
     CLIP_EPS,
     Replay,
-    StepBatch,
     random_state,
 )
+from influencekit.training.trajectory._step_batch import StepBatch
 
 __all__ = ["CURVATURES", "StepLoss", "factor_of", "through_clipping"]
 

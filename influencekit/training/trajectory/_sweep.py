@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from influencekit.training.trajectory._kinks import SMOOTHING
-from influencekit.training.trajectory._optimizers import Adjoint, Rule
-from influencekit.training.trajectory._replay import Replay, State, StepBatch
+from influencekit.training.trajectory._replay import Replay, State
+from influencekit.training.trajectory._step_batch import StepBatch
 from influencekit.training.trajectory._step_loss import StepLoss, factor_of, through_clipping
+from influencekit.training.trajectory.rules._rule import Adjoint, Rule
 
 __all__ = ["Fronts", "StepInfluence", "StepScores", "Sweep"]
 
@@ -164,11 +165,17 @@ class Sweep:
         # <∇loss_j, u> with the share c_j, and the curvature times u
         inner, curved = loss.products(u, self.rule.steady(after.slots) if smoothed else None)
         if self.renormalize:
-            # c_j <∇loss_j - ∇L, u>: the other rows take over the share
-            inner = inner - loss.along(u)[:, None] * batch.shares
+            inner = inner - self.of_means(loss, u, inner) * batch.denominators
         # ∂f/∂θ gains H u, from the gradient that the step took at θ
         adjoint["theta"] += curved
         return adjoint, self.influence(step, loss, before, u, inner)
+
+    def of_means(self, loss: Any, u: Tensor, inner: Tensor) -> Tensor:
+        """Inner products (n_queries, batch or 1) of u with the gradient of each row's mean."""
+        # c_j <∇loss_j, u> - p_j <∇L, u>: the other rows of the mean L take over the share
+        if loss.batch.means is None:
+            return loss.along(u)[:, None]
+        return loss.batch.over_means(inner)
 
     def influence(
         self,

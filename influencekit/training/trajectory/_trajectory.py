@@ -17,7 +17,10 @@ import torch
 from torch import Tensor
 
 from influencekit.exceptions import ResourceError, TrajectoryError
-from influencekit.training.trajectory._optimizers import AdamRule, Rule, SGDRule
+from influencekit.training.trajectory.rules._adam import AdamRule
+from influencekit.training.trajectory.rules._elementwise import ELEMENTWISE
+from influencekit.training.trajectory.rules._rule import Rule
+from influencekit.training.trajectory.rules._sgd import SGDRule
 from influencekit.utils._archives import DamagedFile, read_arrays
 from influencekit.utils._files import whole_file
 
@@ -117,15 +120,17 @@ class Trajectory:
 
     Parameters
     ----------
-    optimizer : {"SGD", "Adam", "AdamW"}
+    optimizer : str
+        Name of torch's class.
     groups : tuple of tuple of str
         Names of the parameters of each parameter group.
     options : dict of str to ndarray of shape (n_steps, n_groups)
         "lr", "weight_decay" and the optimizer's own numbers at every step.
     switches : dict of str to bool
         "momentum" and "nesterov" of SGD; "amsgrad" and "decoupled" of Adam and AdamW;
+        "centered", "momentum" and "decoupled_weight_decay" of others;
         "frozen_statistics" of a module with batch normalization; "own_loss" of a model that rounds
-        the loss of its labels.
+        the loss of its labels; "means_added" of steps that add the means of their batches.
     batches : tuple of ndarray of int
         Rows of X of each step.
     max_norm : ndarray of shape (n_steps,)
@@ -138,6 +143,14 @@ class Trajectory:
         Whether a step minimized the mean or the sum of its batch's losses.
     random_states : tuple of Tensor or None
         torch's random state before each forward pass, where the module drops out.
+    items : ndarray of shape (n_steps,) or None
+        Number by which a Trainer divided the sum of a step's losses; None where each step has a
+        mean over its rows.
+    means : tuple of ndarray of int or None
+        Which batch of its step each row was in, where a step adds the means of several batches, or
+        takes their average.
+    widths : dict of str to ndarray of shape (n_steps,) or None
+        Length to which a batch was padded, by the name of the input.
 
     Attributes
     ----------
@@ -154,6 +167,9 @@ class Trajectory:
     n_rows: int
     reduction: str = "mean"
     random_states: tuple[Tensor, ...] | None = None
+    items: np.ndarray | None = None
+    means: tuple[np.ndarray, ...] | None = None
+    widths: dict[str, np.ndarray] | None = None
 
     def __repr__(self) -> str:
         return (
@@ -171,6 +187,9 @@ class Trajectory:
         """The optimizer's step."""
         if self.optimizer == "SGD":
             return SGDRule(self.switches["momentum"], self.switches["nesterov"])
+        if self.optimizer in ELEMENTWISE:
+            kind = ELEMENTWISE[self.optimizer]
+            return kind(frozenset(name for name in kind.switch_names if self.switches[name]))
         return AdamRule(self.switches["decoupled"], self.switches["amsgrad"])
 
     def segments(self) -> list[tuple[int, int]]:
@@ -196,6 +215,11 @@ class Trajectory:
         arrays: dict[str, Any] = {f"option_{name}": values for name, values in self.options.items()}
         if self.random_states is not None:
             arrays["random_states"] = np.stack([s.numpy() for s in self.random_states])
+        if self.items is not None:
+            arrays["items"] = self.items
+        if self.means is not None:
+            arrays["means"] = np.concatenate(self.means)
+        arrays |= {f"width_{name}": values for name, values in (self.widths or {}).items()}
         sizes = np.array([len(rows) for rows in self.batches], dtype=np.int64)
         rows = np.concatenate(self.batches) if self.batches else np.zeros(0, np.int64)
         with whole_file(folder / _ARRAYS) as file:
@@ -242,14 +266,18 @@ class Trajectory:
         with _reading(folder):
             settings = _read_settings(folder, text)
             stored = read_arrays(folder / _ARRAYS)
-            states = stored.get("random_states")
+            states, means = stored.get("random_states"), stored.get("means")
+            bounds = np.cumsum(stored["sizes"])[:-1]
             return cls(
                 **settings,
                 options={k[7:]: v for k, v in stored.items() if k.startswith("option_")},
-                batches=tuple(np.split(stored["rows"], np.cumsum(stored["sizes"])[:-1])),
+                batches=tuple(np.split(stored["rows"], bounds)),
                 max_norm=stored["max_norm"],
                 snapshots=FolderSnapshots(folder),
                 random_states=None if states is None else tuple(map(torch.from_numpy, states)),
+                items=stored.get("items"),
+                means=None if means is None else tuple(np.split(means, bounds)),
+                widths={k[6:]: v for k, v in stored.items() if k.startswith("width_")} or None,
             )
 
 

@@ -37,13 +37,13 @@ def pad(items):
     return {
         "input_ids": rows(0, lambda i: i["input_ids"]),
         "attention_mask": rows(0, lambda i: [1] * len(i["input_ids"])),
-        "labels": rows(-100, lambda i: i["input_ids"]),
+        "labels": rows(-100, lambda i: i.get("labels", i["input_ids"])),
     }
 
 
 @pytest.fixture
 def trainer(tmp_path):
-    def make(callback, model=None, collator=pad, **how):
+    def make(callback, model=None, collator=pad, data=TEXTS, **how):
         return transformers.Trainer(
             model=model or llama(transformers),
             args=transformers.TrainingArguments(
@@ -62,7 +62,8 @@ def trainer(tmp_path):
                     **how,
                 },
             ),
-            train_dataset=TEXTS,
+            train_dataset=data,
+            eval_dataset=data[:2],
             data_collator=collator,
             callbacks=[callback],
         )
@@ -181,7 +182,7 @@ def test_another_loss_than_the_one_that_rounds_is_refused(trainer):
     recorder = TrainerRecorder()
     trained = trainer(recorder)
     trained.train()
-    task = as_task(trained, SequenceCrossEntropy("sum", shift=True))
+    task = as_task(trained, SequenceCrossEntropy("mean", shift=True))
     with pytest.raises(TrajectoryError, match="own loss of a step is"):
         AdamWInfluence(trajectory=recorder).fit(task, TEXTS).score(TEXTS[:1])
 
@@ -226,18 +227,23 @@ def test_checkpoints_of_an_adapter(trainer):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"bf16": True}, "bf16=True"),
+        ({"neftune_noise_alpha": 5}, "neftune_noise_alpha=5"),
+        (
+            {"load_best_model_at_end": True, "save_strategy": "epoch", "eval_strategy": "epoch"},
+            "load_best_model_at_end=True",
+        ),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1"),
         ({"optim": "adafactor"}, "optimizer: got"),
         ({"gradient_accumulation_steps": 2, "dropout": 0.1}, "with dropout"),
         ({"collator": "masking"}, "draws random numbers"),
+        ({"dtype": torch.bfloat16, "bf16": True}, "are in torch.bfloat16"),
     ],
     ids=lambda value: str(value)[:20],
 )
 def test_what_cannot_be_replayed_is_refused_before_training(trainer, how, said):
     how = dict(how)
     rate = how.pop("dropout", 0.0)
-    model = llama(transformers, attention_dropout=rate)
+    model = llama(transformers, attention_dropout=rate).to(how.pop("dtype", torch.float64))
     if how.pop("collator", None):
 
         def masking(items):
@@ -251,3 +257,122 @@ def test_what_cannot_be_replayed_is_refused_before_training(trainer, how, said):
         trainer(TrainerRecorder(), model=model, **how).train()
     for one, other in zip(before, model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def gpt2(rate=0.0):
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=13, n_positions=16, n_embd=8, n_layer=1, n_head=2, bos_token_id=0,
+        eos_token_id=0, resid_pdrop=rate, embd_pdrop=rate, attn_pdrop=rate,
+    )  # fmt: skip
+    return transformers.GPT2LMHeadModel(config)
+
+
+def classifier(rate=0.0):
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=13, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=8, max_position_embeddings=16, num_labels=3,
+        hidden_dropout_prob=rate, attention_probs_dropout_prob=rate,
+    )  # fmt: skip
+    return transformers.BertForSequenceClassification(config)
+
+
+def classes(items):
+    batch = pad(items)
+    batch["labels"] = torch.tensor([item["label"] for item in items])
+    return batch
+
+
+def of_model(kind, without=None):
+    """Texts for a model; one of them without labels stays in its batch, but not in the loss."""
+    if kind == "tokens":
+        return [
+            {**t, "labels": [-100] * len(t["input_ids"]) if i == without else t["input_ids"]}
+            for i, t in enumerate(TEXTS)
+        ]
+    labels = [-100 if i == without else sum(t["input_ids"]) % 3 for i, t in enumerate(TEXTS)]
+    return [{**t, "label": label} for t, label in zip(TEXTS, labels, strict=True)]
+
+
+def pad_left(items):
+    """Padding on the left; only padding predicts the first token of a text."""
+    batch = pad(items)
+    gone = [int((row == 0).sum()) for row in batch["attention_mask"]]
+    batch = {
+        name: torch.stack([row.roll(n) for row, n in zip(rows, gone, strict=True)])
+        for name, rows in batch.items()
+    }
+    batch["labels"][torch.arange(len(items)), torch.tensor(gone)] = -100
+    return batch | {"position_ids": (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)}
+
+
+def prompts():
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    torch.manual_seed(0)
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    return peft.get_peft_model(llama(transformers), config).double()
+
+
+TRAININGS = {
+    "labels counted before the shift": (gpt2, "tokens", {}),
+    "accumulated, labels counted": (gpt2, "tokens", {"gradient_accumulation_steps": 2}),
+    "accumulated, means added": (classifier, "texts", {"gradient_accumulation_steps": 2}),
+    "dropout and padding": (lambda: gpt2(0.2), "tokens", {}),
+    "dropout, padded on the left": (lambda: gpt2(0.2), "tokens", {"collator": pad_left}),
+    "prompt tuning": (prompts, "tokens", {"learning_rate": 0.02}),
+    "dropout of a classifier": (lambda: classifier(0.2), "texts", {}),
+    "evaluated meanwhile": (gpt2, "tokens", {"eval_strategy": "steps", "eval_steps": 1}),
+    "gradient checkpointing": (gpt2, "tokens", {"gradient_checkpointing": True}),
+    "groups by length": (gpt2, "tokens", {"train_sampling_strategy": "group_by_length"}),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_scores_are_changes_by_trainings_without_a_text(trainer, name):
+    make, kind, how = TRAININGS[name]
+    rate = {"optim": "sgd", "learning_rate": 0.002, "max_grad_norm": 10.0}
+    how = {"collator": classes if kind == "texts" else pad, **rate, **how}
+    queries, taken = of_model(kind)[:3], (4, 7, 9)
+
+    def end(without):
+        run = trainer(TrainerCheckpoints(n=1), model=make(), data=of_model(kind, without), **how)
+        run.train()
+        with torch.no_grad():
+            return [-float(run.model.eval()(**how["collator"]([q])).loss) for q in queries]
+
+    recorder = TrainerRecorder(every=2)
+    recorded = trainer(recorder, model=make(), data=of_model(kind), **how)
+    recorded.train()
+    full, removed = end(None), np.array([end(i) for i in taken])
+    lost = (np.array(full) - removed).T
+    influence = SGDInfluence(trajectory=recorder, removal_order="finite")
+    found = influence.fit(recorded, of_model(kind)).score(queries)[:, taken]
+    assert np.linalg.norm(found - lost) <= 0.1 * np.linalg.norm(lost)
+
+
+def test_a_run_in_bf16_is_replayed_as_it_was(trainer):
+    recorder = TrainerRecorder(every=3)
+    trained = trainer(recorder, model=gpt2(), bf16=True)
+    trained.train()
+    run = recorder.trajectory_
+    replay = Replay(as_task(trained), run, make_examples(as_task(trained), TEXTS), np.arange(10))
+    for start, end in run.segments():
+        last = replay.states(start, end)[-1]
+        there = replay.advance(last, end - 1, replay.gradient(last.theta, end - 1)).theta
+        gone = (replay.snapshot(end).theta - replay.snapshot(start).theta).norm()
+        assert (there - replay.snapshot(end).theta).norm() <= 1e-4 * gone
+
+
+def test_a_loss_with_other_terms_is_refused(trainer):
+    model = gpt2()
+    plain = model.forward
+
+    def forward(input_ids=None, attention_mask=None, labels=None, **named):
+        output = plain(input_ids, attention_mask=attention_mask, labels=labels, **named)
+        output["loss"] = output["loss"] + 0.1 * output["logits"].square().mean()
+        return output
+
+    model.forward = forward
+    with pytest.raises(TrajectoryError, match="terms beside the mean"):
+        trainer(TrainerRecorder(), model=model).train()

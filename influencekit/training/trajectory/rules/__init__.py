@@ -1,0 +1,1 @@
+"""Steps of optimizers, which recorded runs go through forwards and backwards."""
