@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from influencekit.data._examples import Examples
 
-__all__ = ["SampledExamples", "sampling_variance"]
+__all__ = ["SampledExamples"]
 
 
 class SampledExamples(Examples):
@@ -29,21 +29,9 @@ class SampledExamples(Examples):
         )
         self.n_population = n_population
 
-
-def sampling_variance(examples: Examples) -> float:
-    """Share of one example's variance that the mean of the examples has by chance.
-
-    Parameters
-    ----------
-    examples : Examples
-
-    Returns
-    -------
-    float
-        0 if these are all examples that the model learned from.
-    """
-    if not isinstance(examples, SampledExamples):
-        return 0.0
-    n, population = len(examples), examples.n_population
-    # (1 - n/N) / n, without replacement
-    return (1 - n / population) / n
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the sample's mean, in standard deviations of one example."""
+        n, population = len(self), self.n_population
+        # √((1 - n/N) / n), without replacement
+        return ((1 - n / population) / n) ** 0.5

@@ -20,7 +20,7 @@ from influencekit.curvature._spectrum import DampingPath, Spectrum
 from influencekit.curvature.exact._centered_space import CenteredLinear, to_raw
 from influencekit.curvature.exact._exact import GaussNewton
 from influencekit.data._examples import Examples
-from influencekit.data._sample import sampling_variance
+from influencekit.data._sample import SampledExamples
 from influencekit.exceptions import LeverageWarning, NotStationaryWarning, warn_user
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
@@ -189,8 +189,9 @@ def warn_unless_stationary(ratio: float, problem: CurvatureProblem) -> None:
     is beyond the sample's error is judged.
     """
     task = problem.engine.task
-    # ratio - 3 √((1 - n/N) / n); nothing is taken off where these are all rows
-    least = ratio - CHANCE * sampling_variance(problem.examples) ** 0.5
+    examples, least = problem.examples, ratio
+    if isinstance(examples, SampledExamples):
+        least -= CHANCE * examples.standard_error
     if task.convex and not isinstance(task.estimator, BASE_SGD) and least > SOLVED:
         met = _meets_tolerance(problem)
         if (met and least <= SOLVED_TO_TOLERANCE) or _interpolates(problem):
