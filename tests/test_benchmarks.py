@@ -229,11 +229,11 @@ def test_a_broken_file_is_named_and_left_as_it_is(text, command, tmp_path):
         ("table nope", "no study 'nope'"),
         ("keep nope", "no study 'nope'"),
         ("draw nope pictures", "no study 'nope'"),
-        ("table kinks nope", r"no table 'nope'; it has \['derivative and finite', 'smoothed'\]"),
+        ("table kinks nope", r"no table 'nope'; it has \['derivative and finite', 'smoothed'"),
         ("keep operators", r"operators.json is not there; python -m benchmarks run makes it"),
         ("run operators --only k", "--only takes NAME=VALUE, not 'k'"),
         ("run operators --set k", "--set takes NAME=VALUE, not 'k'"),
-        ("run kinks --results benchmarks/results", "is transcribed and no run"),
+        ("run trajectory --results benchmarks/results", "is transcribed and no run"),
         ("peers nope", "no environment 'nope'. There are: bergson"),
     ],
 )
@@ -496,7 +496,7 @@ def test_a_folder_of_data_is_looked_through(some_data, capsys):
     assert "key y_test missing" in cifar and "X_test has shape (3, 28, 28), not (n, 32" in cifar
     assert "| column fine_aggregate missing |" in lines["uci_concrete/concrete.csv.gz"]
     assert "| unreadable: " in lines["sst2/train.tsv.gz"]
-    assert "| missing | language_models, sensitivity, trajectory" in lines["lm_stories260k"]
+    assert "| missing | atlas, language_models, sensitivity, trajectory" in lines["lm_stories260k"]
 
 
 def test_no_folder_of_data_is_said(tmp_path, monkeypatch):

@@ -74,5 +74,5 @@ STUDY = Study(
     {"n_subsets": 80, "n_repeats": 3, "n_trainings": 100},
     quick=Size({"setting": SETTINGS[:1], "seed": [0]},
                {"n_subsets": 3, "n_repeats": 2, "n_trainings": 20}),
-    tables=tables,
+    tables=tables, needs=("acs_income_2018", "uci_concrete", "cifar2"),
 )  # fmt: skip

@@ -196,7 +196,7 @@ class GroundTruth:
     def _facts(self) -> GroundTruth:
         if "facts.rows" not in self._arrays:
             raise ValueError(
-                f"name: no facts are planted in {self.name}, which is no language model."
+                f"name: no facts are planted in {self.name}; only language models have them."
             )
         X, questions, stated = plant_facts(self._home, self.X, self._arrays["facts.rows"])
         return replace(self._with_rows((X, None, questions, None), "facts."), stated=stated)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._store import pieces
+from influencekit.gradients._store import of_length
+from influencekit.gradients._workers import in_slices, rows_of_slice
 from influencekit.gradients.blocks._base import Block, row_slice
 from influencekit.gradients.blocks._outer import OuterBlock
 
@@ -42,14 +43,14 @@ def all_dots(a: Any, b: Any, out: Tensor, memory: int, products: torch.dtype) ->
     held, start = (part.mixed(dense, products) for _, part in small), 0
     for piece in _pieces(held, share):
         columns = slice(start, start + piece.n_rows)
-        for rows, found in _products(large, piece, out[:, columns], memory, products):
+        for rows, found in _products(large, piece, out[:, columns], products):
             if found is not None:
                 out[rows, columns] = found
         start = columns.stop
 
 
 def _products(
-    large: Any, piece: GradientFeatures, out: Tensor, memory: int, products: torch.dtype
+    large: Any, piece: GradientFeatures, out: Tensor, products: torch.dtype
 ) -> Iterator[tuple[slice, Tensor | None]]:
     """Rows and their products with a piece; None where they are in ``out`` already."""
     if piece.nbytes <= _SENT and large.is_shared:
@@ -60,11 +61,11 @@ def _products(
             "products": products,
             "turned": turned,
         }
-        for rows, found in large.results(partial(_dots, **settings)):
+        for rows, found in in_slices(large, partial(_dots, **settings), whole=True):
             yield row_slice(rows, large.rows_per_example), found
         return
     start = 0
-    for features in pieces((f for _, f in large), memory // 8):  # as they are held
+    for features in of_length((f for _, f in large), rows_of_slice(large)):  # as workers do
         rows = slice(start, start + features.n_rows)
         features.add_dot(piece, out[rows].zero_(), products)
         yield rows, None

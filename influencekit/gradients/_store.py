@@ -17,7 +17,15 @@ from torch import Tensor
 from influencekit.gradients._features import GradientFeatures
 from influencekit.utils._files import remove_abandoned, remove_once, unfinished_name
 
-__all__ = ["FeatureStore", "disk_room", "on_disk", "pieces", "remove_spilled", "rows_of"]
+__all__ = [
+    "FeatureStore",
+    "disk_room",
+    "of_length",
+    "on_disk",
+    "pieces",
+    "remove_spilled",
+    "rows_of",
+]
 
 #: Prefix of the names of temporary folders.
 SPILLED = "influencekit-spilled-"
@@ -163,6 +171,21 @@ def pieces(
         if sum(map(len, waiting)) >= _PIECE or size >= min(room, _PIECE_BYTES):
             yield GradientFeatures.cat(waiting)
             waiting = []
+    if waiting:
+        yield GradientFeatures.cat(waiting)
+
+
+def of_length(batches: Iterable[GradientFeatures], n: int) -> Iterator[GradientFeatures]:
+    """The same gradients in pieces of ``n`` examples, however they come."""
+    waiting: list[GradientFeatures] = []
+    for features in batches:
+        rest = features
+        while len(rest):
+            some = rest[: n - sum(map(len, waiting))]
+            waiting, rest = [*waiting, some], rest[len(some) :]
+            if sum(map(len, waiting)) == n:
+                yield GradientFeatures.cat(waiting)
+                waiting = []
     if waiting:
         yield GradientFeatures.cat(waiting)
 

@@ -14,7 +14,7 @@ from influencekit.gradients.blocks._base import row_slice
 from influencekit.utils._long_work import chunks, progress
 from influencekit.utils._parallel import in_parallel
 
-__all__ = ["as_made", "has_workers", "in_slices", "own_weights"]
+__all__ = ["as_made", "has_workers", "in_slices", "own_weights", "rows_of_slice"]
 
 #: Rows and bytes of gradients in a slice, and its share of the memory.
 _ROWS, _BYTES, _SHARE = 16_384, 2**26, 16
@@ -27,7 +27,7 @@ def has_workers(gradients: Any) -> bool:
 
     Passes over sparse rows are short, and a GPU is not divided among processes.
     """
-    if len(gradients) <= _rows_of_slice(gradients):
+    if len(gradients) <= rows_of_slice(gradients):
         return False
     here = gradients.examples.sparse_matrix is not None or (
         gradients.engine.task.device.type != "cpu"
@@ -36,7 +36,12 @@ def has_workers(gradients: Any) -> bool:
 
 
 def in_slices(
-    gradients: Any, function: Callable, weights: Tensor | None, pairs: bool
+    gradients: Any,
+    function: Callable,
+    weights: Tensor | None = None,
+    pairs: bool = False,
+    *,
+    whole: bool = False,
 ) -> Iterator[tuple[slice, Any]]:
     """What a function makes of every batch, in order, computed by workers.
 
@@ -48,19 +53,22 @@ def in_slices(
     gradients : Gradients
     function, weights, pairs
         See :meth:`~influencekit.gradients.Gradients.results`.
+    whole : bool, default=False
+        The function is given the batches of each slice as one, without weights or pairs.
 
     Yields
     ------
     rows : slice
     found : object
     """
-    size, engine = _rows_of_slice(gradients), gradients.engine
+    size, engine = rows_of_slice(gradients), gradients.engine
     slices = list(chunks(len(gradients), 1, size))
     ahead = _AHEAD_AS_MADE if function is as_made else _AHEAD
     window = ahead * joblib.effective_n_jobs(None)
     shared = {
         "work": function,
         "pairs": pairs,
+        "whole": whole,
         "first": next(gradients.examples.batches(2)).inputs,
     }
     notes = Notes(gradients.noting(pairs))
@@ -70,7 +78,8 @@ def in_slices(
             for made in _in_order(in_parallel(_made, sent, None, **shared)):
                 bar.update(1)
                 for rows, noted, found in made:
-                    notes.add(noted)
+                    for one in noted:
+                        notes.add(one)
                     yield rows, found
     notes.close()
 
@@ -84,7 +93,7 @@ def own_weights(gradients: Any, weights: Tensor | None, rows: slice) -> tuple[Te
     return (weights[..., rows],)
 
 
-def _rows_of_slice(gradients: Any) -> int:
+def rows_of_slice(gradients: Any) -> int:
     """Rows of a slice: whole batches, by the rows and their bytes, whatever the workers.
 
     A model goes with each slice, so a large one gets more rows.
@@ -107,17 +116,26 @@ def _sent(gradients: Any, rows: slice, weights: Tensor | None) -> tuple:
     return rows.start, gradients.part(rows), own[0].clone() if own else None
 
 
-def _made(item: tuple, work: Callable, pairs: bool, first: Any) -> list[tuple[slice, Any, Any]]:
+def _made(
+    item: tuple, work: Callable, pairs: bool, whole: bool, first: Any
+) -> list[tuple[slice, list, Any]]:
     """For each batch of a slice: its rows, what is noted of it, and what a function makes of it."""
     start, part, weights = item
     part.engine.layout_of(first)
     notes, made = Notes(part.noting(pairs)), []
     for rows, features, own in part.passed(pairs):
-        given = (features, own) if pairs else (features,)
-        found = work(*given, *own_weights(part, weights, rows))
+        noted = [notes.of(rows, own)]
         place = slice(start + rows.start, start + rows.stop)
-        made.append((place, notes.of(rows, own), found))
-    return made
+        if whole:
+            made.append((place, noted, features))
+            continue
+        given = (features, own) if pairs else (features,)
+        made.append((place, noted, work(*given, *own_weights(part, weights, rows))))
+    if not whole:
+        return made
+    joined = type(made[0][2]).cat([features for *_, features in made])
+    noted = [one for _, own, _ in made for one in own]
+    return [(slice(start, start + len(part)), noted, work(joined))]
 
 
 def _in_order(found: Iterator[tuple[int, Any]]) -> Iterator[Any]:

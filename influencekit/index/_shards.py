@@ -121,7 +121,7 @@ def summed(folder: Path, part: dict[str, Any]) -> dict[str, Any]:
 
 
 def described(name: str, n: int, dim: int, n_blocks: int, dtype: str) -> dict[str, Any]:
-    """What a reader has to find of a shard, but for its checksums."""
+    """What a reader has to find of a shard, without its checksums."""
     own, factors = np.dtype(dtype).str, np.dtype("f8").str
     return {
         "coordinates": {"file": f"coordinates-{name}.npy", "dtype": own, "shape": [n, dim]},
