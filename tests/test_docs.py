@@ -1,5 +1,6 @@
 """The documentation: every Python block runs, every link leads somewhere."""
 
+import ast
 import importlib.util
 import re
 import sys
@@ -132,6 +133,14 @@ def test_every_block_says_whether_it_runs(page):
     assert len(fences) % 2 == 0
     assert set(fences[0::2]) <= {"python", "text", "sh"}
     assert set(fences[1::2]) <= {""}
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.stem)
+def test_what_a_block_shows_is_printed(page):
+    """A reader copies blocks into a script, where a value alone on a line is not shown."""
+    statements = ast.parse(as_module(page)).body
+    values = [node.value for node in statements if isinstance(node, ast.Expr)]
+    assert [ast.unparse(v) for v in values if not isinstance(v, (ast.Call, ast.Constant))] == []
 
 
 @pytest.mark.parametrize("page", PAGES + OTHER_PAGES, ids=lambda page: page.stem)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from influencekit._fitted import learned_rows
 from influencekit.data._examples import Examples, ExamplesList, each
+from influencekit.data._sample import SampledExamples
 from influencekit.index._coordinates import Coordinates, coordinates_of
 from influencekit.index._shards import (
     described,
@@ -150,7 +151,7 @@ def _sample(known: Any, plan: Plan, n_rows: int | None) -> Any:
             ones = torch.ones(len(some), dtype=torch.float64, device=own.placement.device)
             given = ones if some.weights is None else some.weights
             some = some.weighted((given * (len(own) / n_rows)).cpu().numpy())
-        found.append(some)
+        found.append(SampledExamples(some, len(own)))
     return ExamplesList(found) if isinstance(plan.models, TaskList) else found[0]
 
 

@@ -1,7 +1,9 @@
 """An index gives the attributor's scores from a folder, in few bits, after kills and changes."""
 
+import copy
 import pickle
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from influencekit import (
     TracIn,
     as_task,
 )
+from influencekit.exceptions import NotStationaryWarning
 from influencekit.index import _build
 from influencekit.models import load_checkpoints
 from influencekit.models._run_task import run_task
@@ -191,6 +194,21 @@ def test_curvature_of_some_rows_is_close_to_that_of_all(tmp_path):
     assert np.corrcoef(index.score(X_query, y_query).ravel(), expected.ravel())[0, 1] > 0.98
     gram = built(GradDot(), tmp_path / "j", curvature_rows=10)  # without curvature nothing changes
     close(gram.score(X_query, y_query), GradDot().fit(net(), X, y).score(X_query, y_query), 1e-6)
+
+
+@pytest.mark.parametrize("n_rows", [12, 40])
+def test_a_model_at_its_optimum_is_not_judged_by_a_sample_of_the_rows(n_rows, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotStationaryWarning)
+        built(InfluenceFunction(), tmp_path / "i", linear(), curvature_rows=n_rows)
+
+
+@pytest.mark.parametrize("n_rows", [60, 80])
+def test_a_model_far_from_its_optimum_is_found_on_a_sample_of_the_rows(n_rows, tmp_path):
+    model = copy.deepcopy(linear())
+    model.intercept_ = model.intercept_ + 3.0
+    with pytest.warns(NotStationaryWarning, match="rows other than those given"):
+        built(InfluenceFunction(), tmp_path / "i", model, curvature_rows=n_rows)
 
 
 def test_a_sum_of_losses_keeps_its_penalty_on_a_sample_of_the_rows(tmp_path):

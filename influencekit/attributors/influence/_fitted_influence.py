@@ -20,6 +20,7 @@ from influencekit.curvature._spectrum import DampingPath, Spectrum
 from influencekit.curvature.exact._centered_space import CenteredLinear, to_raw
 from influencekit.curvature.exact._exact import GaussNewton
 from influencekit.data._examples import Examples
+from influencekit.data._sample import SampledExamples
 from influencekit.exceptions import LeverageWarning, NotStationaryWarning, warn_user
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
@@ -44,6 +45,8 @@ LARGEST_QUIET_RATIO = 0.2
 SOLVED = 5e-3
 #: The same if the gradient is within the solver's own tolerance.
 SOLVED_TO_TOLERANCE = 0.02
+#: Standard errors of a sample's mean gradient that are put down to chance.
+CHANCE = 3.0
 #: Convex estimators that stop before their optimum.
 BASE_SGD = (SGDClassifier, SGDRegressor)
 
@@ -180,11 +183,18 @@ def warn_unless_projected(projection: str, curvature: FittedCurvature) -> None:
 
 
 def warn_unless_stationary(ratio: float, problem: CurvatureProblem) -> None:
-    """Warn if the model is far from a stationary point."""
+    """Warn if the model is far from a stationary point.
+
+    Of a model that is stationary on all rows, the gradient on a sample of them is not 0. Only what
+    is beyond the sample's error is judged.
+    """
     task = problem.engine.task
-    if task.convex and not isinstance(task.estimator, BASE_SGD) and ratio > SOLVED:
+    examples, least = problem.examples, ratio
+    if isinstance(examples, SampledExamples):
+        least -= CHANCE * examples.standard_error
+    if task.convex and not isinstance(task.estimator, BASE_SGD) and least > SOLVED:
         met = _meets_tolerance(problem)
-        if (met and ratio <= SOLVED_TO_TOLERANCE) or _interpolates(problem):
+        if (met and least <= SOLVED_TO_TOLERANCE) or _interpolates(problem):
             return
         warn_user(
             f"The training gradient of {task.name} is {ratio:.2g} times the size of one example's "
@@ -193,7 +203,7 @@ def warn_unless_stationary(ratio: float, problem: CurvatureProblem) -> None:
             NotStationaryWarning,
         )
         return
-    if ratio > LARGEST_QUIET_RATIO:
+    if least > LARGEST_QUIET_RATIO:
         warn_user(
             f"The training gradient of {task.name} is {ratio:.2f} times the size of one "
             "example's gradient (0 at a stationary point): the model was not trained to "
