@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import logging
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -116,7 +117,11 @@ class Study:
         return ", ".join(f"{axis}={value}" for axis, value in cell.items())
 
     def rows_of(self, cell: dict, settings: dict) -> list[dict]:
-        found = self.row(**cell, **settings)
+        silenced = logging.root.manager.disable
+        try:
+            found = self.row(**cell, **settings)
+        finally:
+            logging.disable(silenced)  # a study may silence what a peer prints
         return [found] if isinstance(found, dict) else list(found)
 
     def lacking(self, found: dict) -> list[str]:

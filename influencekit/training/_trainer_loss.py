@@ -60,7 +60,7 @@ class LossWatch:
         ratio = twice / once
         if min(abs(ratio - 0.5), abs(ratio - 1)) > 1e-5:  # halves are exact, whatever the precision
             raise TrajectoryError(
-                f"TrainerRecorder: the loss of this {type(module).__name__} has terms beside the "
+                f"TrainerRecorder: the loss of this {type(module).__name__} adds terms to the "
                 "mean over its labels (router_aux_loss?), so a step cannot be replayed; accepted "
                 f"is a model without them.{INSTEAD}"
             )

@@ -185,8 +185,8 @@ def warn_unless_projected(projection: str, curvature: FittedCurvature) -> None:
 def warn_unless_stationary(ratio: float, problem: CurvatureProblem) -> None:
     """Warn if the model is far from a stationary point.
 
-    Of a model that is stationary on all rows, the gradient on a sample of them is not 0. Only what
-    is beyond the sample's error is judged.
+    The gradient on a sample of the rows is not 0 where that on all rows is. Only what is beyond the
+    sample's error is judged.
     """
     task = problem.engine.task
     examples, least = problem.examples, ratio

@@ -70,7 +70,7 @@ def step_shares(
     trajectory : Trajectory
     step : int
     weights : Tensor of shape (batch,)
-        Of the rows, in the objective.
+        Weights of the rows in the objective.
     items : Tensor of shape (batch,) or None
         What each row adds to the number that the step divided by; None is its weight.
     """

@@ -374,5 +374,5 @@ def test_a_loss_with_other_terms_is_refused(trainer):
         return output
 
     model.forward = forward
-    with pytest.raises(TrajectoryError, match="terms beside the mean"):
+    with pytest.raises(TrajectoryError, match="adds terms to the mean"):
         trainer(TrainerRecorder(), model=model).train()

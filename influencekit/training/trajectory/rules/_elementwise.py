@@ -38,7 +38,7 @@ class ElementwiseRule(Rule):
 
     #: Switches that torch's parameter groups have.
     switch_names: ClassVar[tuple[str, ...]] = ()
-    #: Options beside the rate and the decay; the same in all groups.
+    #: Options other than the rate and the decay; the same in all groups.
     numbers: ClassVar[tuple[str, ...]] = ()
 
     @property
