@@ -89,8 +89,8 @@ class AttributionIndex(ApproximateIndex):
         Bytes in the files, per row.
     rounding_ : dict
         Scores from stored rows against those from rows in float64, on a sample: "spearman" (mean
-        over queries), "least_spearman" and "relative_error"; the same names after ``exact_`` against
-        the attributor's own scores, which differ where ``projection_dim`` is given here.
+        over queries), "least_spearman" and "relative_error"; the same names after ``exact_``
+        against the attributor's own scores, which differ where ``projection_dim`` is given here.
     removed_rows_ : ndarray of int
         Rows that were removed and still have their place.
     n_train_ : int
