@@ -17,7 +17,10 @@ from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.gradients.projections._random import random_rows
 from influencekit.gradients.projections._sketches import project_sides
 
-__all__ = ["LayerProjections", "layer_dims"]
+__all__ = ["LARGE_SUMS", "LayerProjections", "layer_dims"]
+
+#: Bytes of a batch's sums from which a pass is not shared: they are added where they belong.
+LARGE_SUMS = 2**23
 
 #: Largest order of second moments for which all eigenvectors are computed; rounds of iteration
 #: beyond.
@@ -179,11 +182,27 @@ def _second_moments(problem: CurvatureProblem) -> dict[str, tuple[Tensor, Tensor
     moments: dict[str, tuple[Tensor, Tensor]] = {}
     train = problem.train
     passed = train.along(train.cotangent, keep_factors=True)
+    specs = [block.spec for block in passed.sample.blocks.values()]
+    if sum(8 * (s.d_out**2 + s.d_in**2) for s in specs) > LARGE_SUMS:
+        for rows, features in passed:
+            own = problem.example_weights[rows]
+            for name, block in features.blocks.items():
+                _add(moments, name, block.second_moments(own))
+        return moments
     for _, batch in passed.results(_moments_of_batch, problem.example_weights):
         for name, found in batch.items():
-            held = moments.get(name)
-            moments[name] = found if held is None else (held[0] + found[0], held[1] + found[1])
+            _add(moments, name, found)
     return moments
+
+
+def _add(
+    moments: dict[str, tuple[Tensor, Tensor]], name: str, found: tuple[Tensor, Tensor] | None
+) -> None:
+    if found is not None and name not in moments:
+        moments[name] = found
+    elif found is not None:
+        for held, more in zip(moments[name], found, strict=True):
+            held += more
 
 
 def _moments_of_batch(

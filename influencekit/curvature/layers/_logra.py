@@ -21,7 +21,11 @@ from influencekit.curvature._problem import (
     ggn_rows,
 )
 from influencekit.curvature._spectrum import CoordinateSpectrum
-from influencekit.curvature.layers._layer_projections import LayerProjections, layer_dims
+from influencekit.curvature.layers._layer_projections import (
+    LARGE_SUMS,
+    LayerProjections,
+    layer_dims,
+)
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
@@ -259,12 +263,17 @@ def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) 
     gradients = torch.empty(shape, dtype=task.dtype, device=task.device)
     matrices = _Covariances(projections, joint, gradients)
     own = rows.rows.is_same(rows.problem.train)
-    work = partial(_projected, projections, None if own else matrices.empty())
     weights = rows.problem.example_weights
-    for some, (projected, added) in rows.rows.results(work, weights, pairs=True):
-        gradients[some] = projected
-        if added is not None:
-            matrices.merge(added)
+    if own or matrices.nbytes <= LARGE_SUMS:
+        work = partial(_projected, projections, None if own else matrices.empty())
+        for some, (projected, added) in rows.rows.results(work, weights, pairs=True):
+            gradients[some] = projected
+            if added is not None:
+                matrices.merge(added)
+    else:  # sums of each batch would be one matrix more, and more to send than they save
+        for some, features, loss in rows.rows.pairs():
+            gradients[some] = projections(loss)
+            matrices.add(features.compact(), weights[some])
     if own:
         matrices.add_rows(gradients, rows.weights)
     penalty = _mean_penalties(rows, projections)
@@ -330,6 +339,10 @@ class _Covariances:
             for c in self.columns
         ]
         self.specs: tuple[BlockSpec, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        return sum(matrix.nbytes for matrix in self.matrices)
 
     def empty(self) -> _Covariances:
         """The same of no rows."""
