@@ -62,8 +62,9 @@ def row(net, library, n, m, seed, n_subsets, n_repeats, dampings, most_seconds, 
 
 
 def tables(rows):
-    return {net: libraries.lds_and_seconds([r for r in rows if r["net"] == net])
-            for net in NETS if any(r["net"] == net for r in rows)}  # fmt: skip
+    found = {net: libraries.lds_and_seconds([r for r in rows if r["net"] == net])
+             for net in NETS if any(r["net"] == net for r in rows)}  # fmt: skip
+    return {"nets": libraries.best_of_nets(rows), **found}
 
 
 STUDY = Study(
