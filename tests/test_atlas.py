@@ -23,7 +23,7 @@ pytest.importorskip("benchmarks.atlas", reason="benchmarks/ is not part of this 
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.atlas import choice, command, others, ours, score  # noqa: E402
 from benchmarks.atlas.cells import CELLS  # noqa: E402
-from benchmarks.atlas.limit import OverLimit, limit  # noqa: E402
+from benchmarks.harness.limit import OverLimit, limit  # noqa: E402
 
 COSTS = ("seconds", "cpu_seconds", "peak_mb")
 
@@ -220,6 +220,17 @@ def test_the_best_of_a_budget_has_most_truths_and_differences_are_paired():
                         "TRAK: 0.50 ± 0.00 (2)"]  # fmt: skip
     gains = choice.what_more_buys(rows, kinds).rows[0]
     assert gains[2] == "0.20 ± 0.10 (2/2)" and gains[-1] == "x: y: 0.15 ± 0.05 (2/2)"
+
+
+def test_one_truth_of_a_kind_has_the_error_over_its_queries():
+    row = {"method": "TRAK", "truth": "a-llama", "lds_over_ceiling": 0.5, "lds_error": 0.09,
+           "ceiling": 0.9, "facts": 0.7, "facts_error": 0.2}  # fmt: skip
+    kinds = {"language model": lambda truth: truth.endswith("-llama")}
+    found = {line[1]: line[3] for line in choice.which_method([row], kinds).rows}
+    assert found == {
+        "retrained on halves": "TRAK: 0.50 ± 0.10",
+        "facts to trace": "TRAK: 0.70 ± 0.20",
+    }
 
 
 # ---- what is in the repository -----------------------------------------------------------------

@@ -14,6 +14,7 @@ LICENSES = {
     "star98": "in statsmodels, with the author's permission",
     "mnist": "MNIST, CC BY-SA 3.0; no pixels here", "cifar2": "CIFAR-10; no pixels here",
     "sst2-tfidf": "SST-2; no texts here", "sst2-words": "SST-2; no texts here",
+    "wikitext2": "WikiText-2, CC BY-SA 3.0; no texts here. The pretrained model: MIT",
 }  # fmt: skip
 
 
@@ -103,6 +104,9 @@ TEXTS = {
         "sst2-words", {"kind": "words", "n_words": 800, "width": 16, "n_classes": 2, "classes": 2,
                        "lr": 0.01, "max_epochs": 10, "batch_size": 32, **ADAMW}, 500,
         n_repeats=3, group="texts"),
+    "wikitext2-llama": Cell(
+        "wikitext2", {"kind": "llama", "layers": 2, "lr": 2e-3, "max_epochs": 2, "batch_size": 8},
+        120, 30, n_halves=30, n_repeats=2, group="texts"),
 }  # fmt: skip
 #: What tests are made with.
 TINY = {"iris-tiny": Cell("iris", {"kind": "logistic", "C": 1.0, "max_iter": 2000}, 60,

@@ -20,7 +20,8 @@ BUDGETS = {
 }  # fmt: skip
 QUESTIONS = {"retrained on halves": "lds_over_ceiling", "this run, 10 % less": "run_10",
              "single rows": "single", "trained further": "further", "wrong labels": "wrong_labels",
-             "a shortcut": "shortcut", "first rows left out": "fall"}  # fmt: skip
+             "a shortcut": "shortcut", "facts to trace": "facts",
+             "first rows left out": "fall"}  # fmt: skip
 #: The questions of a table that fits on a screen.
 SHORT = ("retrained on halves", "this run, 10 % less")
 #: A method is compared where it has this share of a kind's ground truths.
@@ -50,17 +51,24 @@ def which_method(rows: list[dict], kinds: Kinds, questions: Iterable[str] = QUES
     for kind, own in _by_kind(rows, kinds):
         for question in questions:
             key = QUESTIONS[question]
-            cells = [_told(*best(own, methods, key)) for methods in BUDGETS.values()]
+            cells = [_told(own, key, *best(own, methods, key)) for methods in BUDGETS.values()]
             if any(cell != "–" for cell in cells):
                 lines.append([kind, question, *cells])
     return Table(["model", "question", *BUDGETS], lines, 2 + len(BUDGETS))
 
 
-def _told(method: str, found: dict[str, float]) -> str:
+def _told(rows: list[dict], key: str, method: str, found: dict[str, float]) -> str:
+    """A mean with its error over ground truths; of one, with its error over queries."""
     if not found:
         return "–"
-    several = f" ({len(found)})" if len(found) > 1 else ""
-    return f"{method}: {mean_error(list(found.values()))}{several}"
+    if len(found) > 1:
+        return f"{method}: {mean_error(list(found.values()))} ({len(found)})"
+    (truth, value), name = *found.items(), key.removesuffix("_over_ceiling")
+    row = next(r for r in rows if r["method"] == method and r["truth"] == truth)
+    error = row.get(f"{name}_error")
+    if error is None:
+        return f"{method}: {value:.2f}"
+    return f"{method}: {value:.2f} ± {error / (row['ceiling'] if name != key else 1):.2f}"
 
 
 def what_more_buys(rows: list[dict], kinds: Kinds) -> Table:

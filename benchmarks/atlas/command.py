@@ -21,13 +21,16 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from benchmarks.atlas.limit import OverLimit, limit
+from torch import nn
+
 from benchmarks.atlas.parts import parts_of
 from benchmarks.atlas.score import Method, NotForThisModel, method_of, row_of
 from benchmarks.harness import machine, results
+from benchmarks.harness.limit import OverLimit, limit
 from influencekit.datasets import load_ground_truth
 from influencekit.datasets._ground_truth import GroundTruth
 from influencekit.datasets._truth_files import PARTS
+from influencekit.datasets._truth_language import is_language
 
 #: How the reason of a cell begins that took too long itself.
 OVER = "over the limit:"
@@ -169,7 +172,8 @@ def over_on_a_smaller(truth: str, cells: dict, seconds: float | None) -> str:
 
 def _size(truth: str) -> tuple[tuple, int]:
     """Kind of a ground truth's model and output, and its rows times its weights."""
-    recipe, module = _read(truth).recipe, getattr(_read(truth).model, "module_", None)
+    recipe, model = _read(truth).recipe, _read(truth).model
+    module = model if isinstance(model, nn.Module) else getattr(model, "module_", None)
     weights = sum(p.numel() for p in module.parameters()) if module else _read(truth).X[0].size
     return (recipe["model"]["kind"], recipe["output"]), recipe["n_train"] * weights
 
@@ -178,7 +182,8 @@ def _size(truth: str) -> tuple[tuple, int]:
 def _read(truth: str) -> GroundTruth:
     """Read and built once for several methods, each of which gets a copy."""
     found = load_ground_truth(truth)
-    parts = [found, found.planted(), *([found.shortcut()] if len(found.marked) else [])]
+    planted = [found.facts()] if is_language(found.recipe["model"]) else [found.planted()]
+    parts = [found, *planted, *([found.shortcut()] if len(found.marked) else [])]
     _ = [part.model for part in parts]
     return found
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.atlas import language
 from benchmarks.atlas.cells import CELLS, Cell
 from benchmarks.atlas.models import TRUTHS, fitted
 from benchmarks.atlas.parts import add_parts
@@ -18,6 +19,7 @@ from influencekit.datasets import get_data_home
 from influencekit.datasets._ground_truth import as_given, plant
 from influencekit.datasets._truth_data import SOURCES, n_rows, read_rows
 from influencekit.datasets._truth_files import PARTS, packed, write_truth
+from influencekit.datasets._truth_language import is_language
 from influencekit.datasets._truth_models import is_net, new_model, predictions_of
 from influencekit.metrics import noise_ceiling
 from influencekit.training import (
@@ -46,6 +48,10 @@ def make(names: list[str], folder: Path = TRUTHS, parts=tuple(PARTS), say=print)
 
 def truth_of(name: str, cell: Cell, folder: Path) -> None:
     """Train, leave rows out, and write."""
+    if is_language(cell.model):
+        arrays = language.arrays_of(cell)
+        parts = {"parts": {"further": {"epochs": language.EPOCHS}}}
+        return write_truth(folder, {**_recipe(name, cell, "neg_loss", arrays), **parts}, arrays)
     rng = np.random.default_rng(zlib.crc32(cell.source.encode()))
     order = rng.permutation(n_rows(cell.source, get_data_home()))[: cell.n_train + cell.n_query]
     train, query = np.sort(order[: cell.n_train]), np.sort(order[cell.n_train :])
@@ -57,23 +63,27 @@ def truth_of(name: str, cell: Cell, folder: Path) -> None:
         new_model(cell.model), *rows, n_subsets=cell.n_halves, n_repeats=cell.n_repeats,
         output=output, random_state=0,
     )  # fmt: skip
-    several = cell.n_repeats > 1
-    ceiling = noise_ceiling(halves.outputs).attainable_correlation if several else 1.0
     arrays = {
         "train": train, "query": query, "query_means": rows[2].mean(axis=0, dtype=np.float64),
         "predictions": predictions_of(model, rows[2]).astype(np.float32), **weights,
         "halves.masks": packed(halves.masks), "halves.outputs": halves.outputs.astype(np.float32),
         **left_out(model, cell, rows, output, rng), **planted(cell, rows, rng),
     }  # fmt: skip
-    recipe = {
+    write_truth(folder, _recipe(name, cell, output, arrays), arrays)
+
+
+def _recipe(name: str, cell: Cell, output: str, arrays: dict) -> dict:
+    several = cell.n_repeats > 1
+    halves = arrays["halves.outputs"]
+    ceiling = noise_ceiling(halves).attainable_correlation if several else 1.0
+    return {
         "name": name, "source": cell.source, "model": cell.model, "output": output,
-        "n_train": len(train), "n_query": len(query), "group": cell.group,
+        "n_train": len(arrays["train"]), "n_query": len(arrays["query"]), "group": cell.group,
         "settings": {"n_halves": cell.n_halves, "n_repeats": cell.n_repeats, "seed": 0,
                      "shares": SHARES, "n_sets": N_SETS, "n_groups": N_GROUPS},
         "noise_ceiling": float(ceiling), "license": cell.license,
         "versions": machine.versions(sys.executable),
     }  # fmt: skip
-    write_truth(folder, recipe, arrays)
 
 
 def _sized(cell: Cell, X: np.ndarray) -> Cell:

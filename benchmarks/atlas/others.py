@@ -37,7 +37,13 @@ def problem_of(truth: GroundTruth, damping: float) -> NetOfTruth:
     return NetOfTruth(truth.name, model, *rows, states, settings)
 
 
+#: What refuses convolutions.
+LINEAR_ONLY = {("pydvl", "ekfac_true")}
+
+
 def _scores(truth: GroundTruth, library: str, method: str, damping: float) -> np.ndarray:
+    if truth.recipe["model"]["kind"] == "cnn" and (library, method) in LINEAR_ONLY:
+        raise NotForThisModel(f"{library} has this method for linear layers only")
     problem = problem_of(truth, damping)
     torch.manual_seed(0)
     return np.asarray(peers.load(library).METHODS[method](problem)[0], dtype=np.float64)
@@ -55,6 +61,8 @@ def bm25(truth: GroundTruth) -> np.ndarray:
     index.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
     words = bm25s.tokenize(shown, return_ids=False, show_progress=False)
     scores = np.stack([index.get_scores(own) for own in words]).astype(np.float64)
+    if truth.y is None:
+        return scores
     same = truth.y_query[:, None] == truth.y
     return np.where(same, scores, -scores)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,10 +21,14 @@ from influencekit import (
     TreeInfluence,
 )
 from influencekit.datasets._ground_truth import GroundTruth
+from influencekit.datasets._truth_language import is_language
 from influencekit.datasets._truth_models import is_net
 from influencekit.exceptions import InfluenceKitWarning
-from influencekit.training import TrajectoryRecorder
+from influencekit.training import TrajectoryRecorder, record_trajectory
 from influencekit.values import KNNShapley
+
+#: Tokens of the language model.
+N_TOKENS = 512
 
 
 def _has_trees(truth: GroundTruth) -> bool:
@@ -56,14 +61,24 @@ def loss(truth: GroundTruth) -> np.ndarray:
 
 
 def same_label(truth: GroundTruth) -> np.ndarray:
-    """Nearness in the inputs, with the sign of the label; numbers by how near they are."""
+    """Nearness in the inputs, with the sign of the label; numbers by how near they are.
+
+    Of texts without labels: cosines of the square roots of how often each token is there.
+    """
+    if is_language(truth.recipe["model"]):
+        return _cosines(_counts(truth.X_query), _counts(truth.X))
     X, Q = (rows.reshape(len(rows), -1).astype(np.float64) for rows in (truth.X, truth.X_query))
     near = 1 / (1 + np.sqrt(((Q[:, None] - X[None]) ** 2).sum(-1)))
     return near * _agreement(truth)
 
 
 def hidden_layer(truth: GroundTruth) -> np.ndarray:
-    """Cosines of what the net's last layer is given, with the sign of the label."""
+    """Cosines of what the net's last layer is given, with the sign of the label.
+
+    Of a language model: of its mean over tokens, an embedding of the text.
+    """
+    if is_language(truth.recipe["model"]):
+        return _cosines(_embedded(truth, truth.X_query), _embedded(truth, truth.X))
     if not is_net(truth.recipe["model"]):
         raise NotForThisModel("the model has no hidden layer")
     module, found = truth.model.module_, []
@@ -73,6 +88,22 @@ def hidden_layer(truth: GroundTruth) -> np.ndarray:
                 module(torch.as_tensor(rows))
     Q, X = (torch.nn.functional.normalize(part).double().numpy() for part in found)
     return Q @ X.T * _agreement(truth)
+
+
+def _counts(items: list[dict]) -> np.ndarray:
+    return np.sqrt([np.bincount(item["input_ids"], minlength=N_TOKENS) for item in items])
+
+
+def _embedded(truth: GroundTruth, items: list[dict]) -> np.ndarray:
+    with torch.no_grad():
+        found = [truth.model.model(input_ids=torch.as_tensor(item["input_ids"])[None])
+                 for item in items]  # fmt: skip
+    return np.stack([one.last_hidden_state[0].double().mean(dim=0).numpy() for one in found])
+
+
+def _cosines(Q: np.ndarray, X: np.ndarray) -> np.ndarray:
+    Q, X = (part / np.linalg.norm(part, axis=1, keepdims=True) for part in (Q, X))
+    return Q @ X.T
 
 
 def _agreement(truth: GroundTruth) -> np.ndarray:
@@ -101,6 +132,12 @@ def influence(truth: GroundTruth) -> np.ndarray:
 
 def random_weights(truth: GroundTruth) -> np.ndarray:
     """A sanity check: the same, of a net that learned nothing."""
+    if is_language(truth.recipe["model"]):
+        net = truth.new_model()
+        torch.manual_seed(1)
+        start = type(net)(net.config).state_dict()
+        net.load_state_dict(start)
+        return _fitted_scores(InfluenceFunction(output=truth.output, random_state=0), net, truth)
     if not is_net(truth.recipe["model"]):
         raise NotForThisModel("the model has no weights before it is trained")
     net = truth.new_model()
@@ -134,6 +171,8 @@ def average_trak(truth: GroundTruth) -> np.ndarray:
 def derivative(truth: GroundTruth) -> np.ndarray:
     """The derivative of the run itself, which is recorded again under its seed."""
     recipe = truth.recipe["model"]
+    if is_language(recipe):
+        return _derivative_of_language(truth)
     if not is_net(recipe):
         raise NotForThisModel("the model has no run")
     net = truth.new_model().set_params(callbacks=[("run", TrajectoryRecorder())])
@@ -146,6 +185,16 @@ def derivative(truth: GroundTruth) -> np.ndarray:
     return _fitted_scores(made(output=truth.output), net, truth)
 
 
+def _derivative_of_language(truth: GroundTruth) -> np.ndarray:
+    from benchmarks.atlas.language import train
+
+    net = truth.new_model()
+    recorder = train(net, truth.X, truth.recipe["model"], truth.recipe["settings"]["seed"],
+                     record=partial(record_trajectory, n_rows=len(truth.X)))  # fmt: skip
+    method = AdamWInfluence(trajectory=recorder.trajectory_, output=truth.output)
+    return _fitted_scores(method, net, truth)
+
+
 def trees(truth: GroundTruth) -> np.ndarray:
     if not _has_trees(truth):
         raise NotForThisModel("for trees only")
@@ -153,6 +202,8 @@ def trees(truth: GroundTruth) -> np.ndarray:
 
 
 def knn_shapley(truth: GroundTruth) -> np.ndarray:
+    if truth.y is None:
+        raise NotForThisModel("the texts have no labels")
     return _of(KNNShapley(), truth)
 
 

@@ -12,6 +12,7 @@ from benchmarks.atlas.models import TRUTHS, fitted
 from influencekit.datasets import load_ground_truth
 from influencekit.datasets._ground_truth import GroundTruth, plant_shortcut
 from influencekit.datasets._truth_files import PARTS, find_folder, packed, read_truth, write_truth
+from influencekit.datasets._truth_language import is_language
 from influencekit.datasets._truth_models import is_net, predictions_of
 
 #: Of further training: its share of the epochs, the halves, and seeds of each.
@@ -30,6 +31,8 @@ def add_parts(name: str, folder: Path, parts: list[str]) -> list[str]:
     """Add what is missing of some parts; the files are replaced once a part is whole."""
     recipe, arrays = read_truth(folder, name)
     missing = [part for part in parts if part not in recipe.get("parts", {})]
+    if is_language(recipe["model"]):  # its files are whole when they are written
+        return []
     added = [part for part in missing if part != "further" or is_net(recipe["model"])]
     for part in added:
         truth = load_ground_truth(name, data_home=_home_of(folder))

@@ -8,7 +8,9 @@ should have the lowest mean score over queries; ``copies`` the share of the plan
 queries that are among the first ten of their query; ``top_10`` the number of different rows among
 the first ten of all queries, as a share of the places.  ``further`` is the correlation with nets
 that were trained further on halves of the rows; ``shortcut`` the area under the ROC curve of the
-rows that carry a planted shortcut, for queries that have it, as a mean over queries.
+rows that carry a planted shortcut, for queries that have it, as a mean over queries.  ``facts`` is
+the share of the texts that state a made-up fact which come first when a language model is asked
+for it, among as many as there are, and ``facts_mrr`` the mean reciprocal rank of the first of them.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.atlas.slow import brittleness
 from benchmarks.harness import cost_of
 from influencekit.datasets._ground_truth import GroundTruth
+from influencekit.datasets._truth_language import is_language
 from influencekit.metrics import (
     UndefinedCorrelationWarning,
     leave_one_out_correlation,
@@ -75,9 +78,7 @@ def row_of(
     _ = truth.model, truth.checkpoints  # no cost of the method
     cost, scores = cost_of(lambda: scores_of(method, truth))
     if "lds" not in row:
-        planted = truth.planted()
-        row |= {**rows_left_out(truth, scores),
-                **planted_faults(planted, scores_of(method, planted)),
+        row |= {**rows_left_out(truth, scores), **planted_rows(method, truth),
                 "top_10": cardinality(scores), **cost}  # fmt: skip
     if truth.further is not None and "further" not in row:
         row |= further_training(truth, scores)
@@ -87,6 +88,28 @@ def row_of(
     if slow and "fall" not in row:
         row |= brittleness(truth, scores)
     return row
+
+
+def planted_rows(method: Method, truth: GroundTruth) -> dict:
+    """How planted rows are found: facts of a language model, else wrong labels and copies."""
+    if is_language(truth.recipe["model"]):
+        shown = truth.facts()
+        return facts_traced(shown.stated, scores_of(method, shown))
+    shown = truth.planted()
+    return planted_faults(shown, scores_of(method, shown))
+
+
+def facts_traced(stated: np.ndarray, scores: np.ndarray) -> dict:
+    """Recall of the texts that state an answer, and the reciprocal rank of the first of them."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    hits = np.take_along_axis(stated, order, axis=1)
+    recall = [own[: own.sum()].mean() for own in hits]
+    reciprocal = 1 / (1 + hits.argmax(axis=1))
+    found = {}
+    for name, each in (("facts", recall), ("facts_mrr", reciprocal)):
+        error = np.std(each, ddof=1) / np.sqrt(len(each))
+        found |= {name: float(np.mean(each)), f"{name}_error": float(error)}
+    return found
 
 
 def further_training(truth: GroundTruth, scores: np.ndarray) -> dict:

@@ -21,6 +21,7 @@ STUDY = Study(
     __doc__, row, {"method": list(METHODS), "truth": list(CELLS)},
     quick=Size({"method": ["GradDot", "InfluenceFunction"], "truth": ["iris-linear"]}),
     tables=atlas_tables.tables,
-    needs=("acs_income_2018", "uci_concrete", "mnist", "cifar2", "sst2"),
+    needs=("acs_income_2018", "uci_concrete", "mnist", "cifar2", "sst2", "wikitext2",
+           "lm_stories260k"),
     shows_failures=True,
 )  # fmt: skip

@@ -28,7 +28,7 @@ def attributors(dim, rank):
         "fisher, projected": (InfluenceFunction("fisher", **options), {}),
         "logra, fisher": (InfluenceFunction(LoGra(rank, rows="fisher")), {}),
         "TRAK": (TRAK(**options), {}),
-        "GradDot, projected": (GradDot(), options),
+        "GradDot, projected": (GradDot(), {**options, "projection": "rademacher"}),
     }
 
 

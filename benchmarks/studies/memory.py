@@ -37,10 +37,11 @@ def grown(send, method, net, budget, n, m):
     torch.set_num_threads(1)
     task, X = as_task(NETS[net][0](), loss=nn.CrossEntropyLoss()), NETS[net][1](n[net])
     attributor = METHODS[method].set_params(max_memory=f"{budget}MB")
-    scored(attributor, task, X[:8], 8)
-    forget_peak()
-    before, refused = memory("VmRSS") or 0, None
+    before, refused = memory("VmHWM") or 0, None
     try:
+        scored(attributor, task, X[:8], 8)
+        forget_peak()
+        before = memory("VmRSS") or 0
         scored(attributor, task, X, m)
     except ResourceError as error:
         refused = str(error)
@@ -75,6 +76,5 @@ def tables(rows):
 STUDY = Study(
     __doc__, row, {"method": list(METHODS), "net": list(NETS)},
     {"budgets": [50, 100, 200, 500], "n": {"MLP": 2000, "CNN": 300, "transformer": 300}, "m": 50},
-    quick=Size({"method": ["GradDot"], "net": ["MLP"]}, {"n": {"MLP": 40}, "m": 4}),
-    tables=tables,
+    quick=Size({"method": ["GradDot"], "net": ["MLP"]}, {"n": {"MLP": 40}, "m": 4}), tables=tables,
 )  # fmt: skip

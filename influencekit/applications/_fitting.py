@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import joblib
 import numpy as np
 import torch
 from sklearn.base import clone, is_classifier
@@ -24,6 +23,7 @@ from influencekit.training.estimator._recipe import (
 )
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.training.subsets._engines import last_step
+from influencekit.utils._parallel import shared_out
 
 __all__ = [
     "check_estimator",
@@ -323,30 +323,26 @@ def fold_probabilities(
     """
     X, y = match_net_dtype(X, estimator), match_net_dtype(y, estimator)
     estimator = clone(estimator)  # a fitted net cannot go to workers
-    parts = joblib.Parallel(n_jobs=n_jobs)(
-        joblib.delayed(_held_out)(
-            estimator, X, y, classes, train[keep[train]], test, seed, sample_weight
-        )
-        for train, test in folds
-    )
+    sent = [(train[keep[train]], test) for train, test in folds]
+    shared = {"X": X, "y": y, "classes": classes, "seed": seed, "sample_weight": sample_weight}
     found = np.empty(len(y) if classes is None else (len(y), len(classes)))
-    for test, values in parts:
-        found[test] = values
+    for fold, values in shared_out(_held_out, sent, n_jobs, estimator=estimator, **shared):
+        found[sent[fold][1]] = values
     return found
 
 
 def _held_out(
+    fold: tuple[np.ndarray, np.ndarray],
     estimator: Any,
     X: Any,
     y: Any,
     classes: Any,
-    train: np.ndarray,
-    test: np.ndarray,
     seed: int,
     sample_weight: Any,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
+    train, test = fold
     model = fit_on(estimator, X, y, train, seed, sample_weight)
-    return test, predicted(model, take_rows(X, test), classes)
+    return predicted(model, take_rows(X, test), classes)
 
 
 def predicted(model: Any, X: Any, classes: np.ndarray | None) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 from influencekit._top_k import top_frame
 from influencekit.cli._files import check_folder, check_written, write_table
 from influencekit.cli._index import estimate, index
-from influencekit.cli._jobs import Job
+from influencekit.cli._jobs import Job, naming
 from influencekit.data.slices._row_slices import RowSlices
 from influencekit.metrics._lds import linear_datamodeling_score
 from influencekit.report._report import AttributionReport
@@ -32,7 +32,8 @@ def query(options: argparse.Namespace) -> None:
     names = getattr(job.queries.X, "index", None)
     sides, tables = {"proponent": False, "opponent": True}, []
     for side, opponents in sides.items():
-        rows, scores = attributor.top_k(*job.queries, k=options.k, opponents=opponents)
+        with naming("--queries"):
+            rows, scores = attributor.top_k(*job.queries, k=options.k, opponents=opponents)
         table = top_frame(rows, scores, names, attributor.train_index_, *job.shown)
         tables.append(table.assign(side=side))
     found = pd.concat(tables).sort_values("query", kind="stable")
@@ -49,14 +50,11 @@ def report(options: argparse.Namespace) -> None:
     """
     check_folder(options.to)
     job = Job(options)
-    page = AttributionReport.from_attributor(
-        job.fitted(),
-        *job.queries,
-        X_train=job.shown[0],
-        y_train=job.shown[1],
-        n_shown=options.n_shown,
-        k=options.k,
-    )
+    fitted, (X, y) = job.fitted(), job.shown
+    with naming("--queries"):
+        page = AttributionReport.from_attributor(
+            fitted, *job.queries, X_train=X, y_train=y, n_shown=options.n_shown, k=options.k
+        )
     print(page.save(options.to))
 
 
@@ -72,7 +70,8 @@ def lds(options: argparse.Namespace) -> None:
     if isinstance(X, RowSlices):
         raise ValueError("--train: got a folder, but lds trains on rows in memory; name a file.")
     attributor = job.fitted()  # refusals come before the trainings
-    scores = attributor.score(*job.queries)
+    with naming("--queries"):
+        scores = attributor.score(*job.queries)
     truth = retrain_on_subsets(
         job.model,
         X,

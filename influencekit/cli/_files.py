@@ -71,6 +71,8 @@ def read_rows(path: str, target: str | None, argument: str, stream: bool = False
             f"{', '.join(READERS)} or .npz, and folders."
         )
     table = _told(_read_table, file, argument)
+    if not len(table.columns):
+        raise ValueError(f"{argument}: {file.name} has no columns.")
     if target is None:
         return Rows(table, None)
     if target not in table.columns:

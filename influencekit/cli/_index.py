@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from influencekit.cli._jobs import Training
+from influencekit.cli._jobs import Training, naming
 from influencekit.index._attribution_index import AttributionIndex
 
 __all__ = ["estimate", "index"]
@@ -22,11 +22,13 @@ def index(options: argparse.Namespace) -> None:
     job = Training(options)
     built = _index_of(job, options, options.to).set_params(n_jobs=options.n_jobs)
     if part is not None:
-        missing = built.fit_slice(job.model, *job.train, number=part[0], n_slices=part[1])
+        with naming("--train"):
+            missing = built.fit_slice(job.model, *job.train, number=part[0], n_slices=part[1])
         text = "slice {} is done; missing are {:,} shards of others"
         print(f"{options.to}: {text.format(options.slice, missing)}")
         return
-    built.fit(job.model, *job.train)
+    with naming("--train"):
+        built.fit(job.model, *job.train)
     print(
         f"{options.to}: {built.n_train_:,} rows of {built.dim_} numbers, "
         f"{built.bytes_per_row_:,.0f} bytes a row; stored scores have a Spearman "
@@ -43,7 +45,8 @@ def estimate(options: argparse.Namespace) -> None:
     """
     job = Training(options)
     whole = _index_of(job, options, "index") if options.as_index else job.attributor
-    print(whole.estimate(job.model, *job.train, n_queries=options.n_queries))
+    with naming("--train"):
+        print(whole.estimate(job.model, *job.train, n_queries=options.n_queries))
 
 
 def _index_of(job: Training, options: argparse.Namespace, folder: str) -> AttributionIndex:

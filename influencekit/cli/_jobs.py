@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from influencekit.base import BaseAttributor
@@ -11,7 +14,18 @@ from influencekit.cli._models import attributor_of, load_model
 from influencekit.data.slices._row_slices import RowSlices
 from influencekit.index._attribution_index import AttributionIndex
 
-__all__ = ["Job", "Training"]
+__all__ = ["Job", "Training", "naming"]
+
+
+@contextmanager
+def naming(option: str) -> Iterator[None]:
+    """Begin errors about X, y or data with the option that named the file."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if re.match(r"(X|y|data)\b[^:]*:", str(error)) is None:
+            raise
+        raise ValueError(f"{option}: {error}") from error
 
 
 class Training:
@@ -33,12 +47,15 @@ class Training:
             stream = self.folder is not None or options.command in ("index", "estimate")
             self.train = self._rows(options.train, options.target, "--train", stream)
             if self.train.y is None and not isinstance(self.train.X, RowSlices):
+                if options.train.endswith(".npz"):
+                    raise ValueError(f"--train: {options.train} has no array y, the targets.")
                 raise ValueError("--target: name the column with the targets of the training rows.")
         elif self.folder is None:
             raise ValueError("--train: name the training rows, or a built index by --index.")
 
     def _rows(self, path: str, target: str | None, argument: str, stream: bool = False) -> Rows:
-        rows = read_rows(path, target, argument, stream)
+        with naming(argument):
+            rows = read_rows(path, target, argument, stream)
         if hasattr(self.model, "feature_names_in_"):
             return rows
         return without_names(rows)  # the model was fitted without names
@@ -66,7 +83,8 @@ class Job(Training):
                     f"{found.n_train_:,}; give the rows of the index, or leave --train out."
                 )
             return found
-        return self.attributor.fit(self.model, *self.shown)
+        with naming("--train"):
+            return self.attributor.fit(self.model, *self.shown)
 
     @property
     def shown(self) -> Any:

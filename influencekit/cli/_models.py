@@ -62,7 +62,7 @@ def load_model(text: str, trust: bool) -> Any:
 def _imported(module: str, attribute: str) -> Any:
     try:
         found = getattr(import_module(module), attribute)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:  # no name is a ValueError
         raise ValueError(f"--model: the module {module!r} cannot be imported: {error}") from error
     except AttributeError as error:
         raise ValueError(f"--model: the module {module!r} has no {attribute!r}.") from error

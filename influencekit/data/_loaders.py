@@ -69,6 +69,8 @@ def _yields_all(loader: DataLoader, sampler: Any, n: int, batches: bool) -> bool
         return True
     if isinstance(sampler, RandomSampler):
         return not sampler.replacement and sampler.num_samples == n
+    if isinstance(sampler, Iterator):  # of one epoch
+        return False
     try:
         # a copy: reading the user's own could move its order of the next epoch
         twin = copy.deepcopy(sampler, {id(loader.dataset): loader.dataset})

@@ -37,6 +37,8 @@ def check_values(task: Task, targets: Tensor, name: str) -> None:
         return
     bad = targets > limits.high
     bad |= targets <= limits.low if limits.open else targets < limits.low
+    if limits.ends:
+        bad |= (targets != limits.low) & (targets != limits.high)
     if bool(bad.any()):
         row = _first(bad)
         raise ValueError(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from influencekit.datasets._bunch import get_data_home
 from influencekit.datasets._truth_data import SOURCES, read_rows
 from influencekit.datasets._truth_files import find_folder, read_truth, unpacked
+from influencekit.datasets._truth_language import as_items, is_language, plant_facts, texts_of
 from influencekit.datasets._truth_models import is_net, new_model, predictions_of, with_weights
 from influencekit.utils._archives import DamagedFile
 
@@ -23,6 +24,8 @@ __all__ = ["GroundTruth", "load_ground_truth", "plant", "plant_shortcut"]
 
 #: Predictions of a rebuilt model may differ from the stored ones by this much.
 TOLERANCE = 1e-3
+#: Positions of rows that only some ground truths have.
+ROWS = ("planted.flipped", "planted.copied", "planted.queries", "shortcut.marked")
 
 
 class Question(NamedTuple):
@@ -49,7 +52,8 @@ class GroundTruth:
     recipe : dict
         Source of the data, model, settings, seeds, versions and license.
     X, y, X_query, y_query : ndarray
-        Training rows and queries.
+        Training rows and queries. Of a language model, X and X_query are lists of dicts with
+        ``"input_ids"``, as attributors take them, and y and y_query are None.
     output : {"margin", "neg_loss"}
         Output that was measured at each query with its label: the margin of a class, for numbers
         the negative loss. Higher is better.
@@ -67,6 +71,8 @@ class GroundTruth:
         Of :meth:`planted`: rows with a wrong label; rows that are copies of queries, and of which.
     marked : ndarray of int
         Of :meth:`shortcut`: rows with the mark.
+    stated : ndarray of bool of shape (n_query, n_train)
+        Of :meth:`facts`: texts that state a question's answer.
     model : estimator
         The fitted model, with the weights that were stored.  Trees are trained again.
     checkpoints : list of dict
@@ -75,10 +81,10 @@ class GroundTruth:
 
     name: str
     recipe: dict
-    X: NDArray
-    y: NDArray
-    X_query: NDArray
-    y_query: NDArray
+    X: Any
+    y: Any
+    X_query: Any
+    y_query: Any
     halves: Question
     without: Question
     groups: Question
@@ -89,6 +95,7 @@ class GroundTruth:
     copied: NDArray
     copied_queries: NDArray
     marked: NDArray
+    stated: NDArray
     _arrays: dict[str, NDArray]
     _home: Path
     _part: str = ""
@@ -109,7 +116,7 @@ class GroundTruth:
         estimator
         """
         with self._named():
-            return new_model(self.recipe["model"])
+            return new_model(self.recipe["model"], self._home)
 
     @cached_property
     def model(self) -> Any:
@@ -167,8 +174,39 @@ class GroundTruth:
         """
         return self._shortcut
 
+    def facts(self) -> GroundTruth:
+        """Texts some of which state made-up facts, the model that learned them, and questions.
+
+        Queries are questions with their answers, and only the answer is in the loss.  ``stated``
+        says which texts state the answer to a question.
+
+        Returns
+        -------
+        GroundTruth
+            Without outputs of retrained models.
+
+        Raises
+        ------
+        ValueError
+            If no facts were planted, as in models of other data than texts.
+        """
+        return self._facts
+
+    @cached_property
+    def _facts(self) -> GroundTruth:
+        if "facts.rows" not in self._arrays:
+            raise ValueError(
+                f"name: no facts are planted in {self.name}, which is no language model."
+            )
+        X, questions, stated = plant_facts(self._home, self.X, self._arrays["facts.rows"])
+        return replace(self._with_rows((X, None, questions, None), "facts."), stated=stated)
+
     @cached_property
     def _planted(self) -> GroundTruth:
+        if "planted.labels" not in self._arrays:
+            raise ValueError(
+                f"name: no wrong labels are planted in {self.name}; its texts have facts()."
+            )
         labels = self._arrays["planted.labels"]
         pairs = self.copied, self.copied_queries
         X, y = plant(self.X, self.y, self.X_query, self.y_query, self.flipped, labels, pairs)
@@ -185,7 +223,7 @@ class GroundTruth:
         queries, label = self._arrays["shortcut.queries"], self._arrays["shortcut.label"]
         return self._with_rows(plant_shortcut(*rows, self.marked, queries, label), "shortcut.")
 
-    def _with_rows(self, rows: tuple[NDArray, ...], part: str) -> GroundTruth:
+    def _with_rows(self, rows: tuple[Any, ...], part: str) -> GroundTruth:
         X, y, X_query, y_query = rows
         none = Question(np.zeros((0, len(X)), dtype=bool), np.zeros((0, 1, len(X_query))))
         return replace(
@@ -207,6 +245,8 @@ class GroundTruth:
         ValueError
             If the rows are not texts.
         """
+        if is_language(self.recipe["model"]):
+            return texts_of(self._home, self.X), texts_of(self._home, self.X_query)
         if self.X.dtype.kind != "i" and "tfidf" not in self.recipe["source"]:
             raise ValueError(f"name: the rows of {self.name} are not texts.")
         found, _ = SOURCES[self.recipe["source"]][0](self._home)
@@ -271,6 +311,8 @@ def _marked(X: NDArray, rows: NDArray, largest: float) -> NDArray:
 def as_given(recipe: dict, rows: tuple) -> tuple:
     """X, y, X_query and y_query in the types and shapes that a recipe's model takes."""
     X, y, X_query, y_query = rows
+    if is_language(recipe):
+        return as_items(X), None, as_items(X_query), None
     if not is_net(recipe):
         return rows
     if y.dtype.kind == "f":
@@ -327,22 +369,23 @@ def load_ground_truth(name: str, *, data_home: str | os.PathLike | None = None) 
         )
     home = get_data_home(data_home)
     rows = read_rows(recipe["source"], home, arrays["train"], arrays["query"])
-    X, y, X_query, y_query = as_given(recipe["model"], rows)
-    means, stored = X_query.mean(axis=0, dtype=np.float64), arrays["query_means"]
+    means, stored = rows[2].mean(axis=0, dtype=np.float64), arrays["query_means"]
     if means.shape != stored.shape or not np.allclose(means, stored, atol=TOLERANCE):
         raise ValueError(
             f"name: the rows of {recipe['source']} are not those that {name} was made of (their "
             "means differ). Use the data set that docs/data.md describes."
         )
+    X, y, X_query, y_query = as_given(recipe["model"], rows)
     halves, without, groups = (
         _question(kind, arrays, len(X)) for kind in ("halves", "without", "groups")
     )
     further = _question("further", arrays, len(X)) if "further.masks" in arrays else None
+    none = arrays["single.rows"][:0]
+    flipped, copied, queries, marked = (arrays.get(key, none) for key in ROWS)
     return GroundTruth(
         name, recipe, X, y, X_query, y_query, halves, without, groups, further,
-        arrays["single.rows"], arrays["single.changes"], arrays["planted.flipped"],
-        arrays["planted.copied"], arrays["planted.queries"],
-        arrays.get("shortcut.marked", arrays["single.rows"][:0]), arrays, home,
+        arrays["single.rows"], arrays["single.changes"], flipped, copied, queries, marked,
+        np.zeros((len(X_query), 0), dtype=bool), arrays, home,
     )  # fmt: skip
 
 

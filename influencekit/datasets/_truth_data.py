@@ -13,8 +13,8 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from influencekit.datasets._acs import fetch_acs_income
-from influencekit.datasets._bunch import find_file
 from influencekit.datasets._concrete import fetch_uci_concrete
+from influencekit.datasets._truth_language import PASSAGES, file_of, passages, tokens_of
 from influencekit.utils._archives import read_arrays
 from influencekit.utils._optional import import_optional
 
@@ -66,22 +66,11 @@ def _income(state: str) -> Callable:
     return read
 
 
-def _file(home: Path, folder: str, name: str) -> Path:
-    path = find_file(home, folder, name)
-    if path is None:
-        raise OSError(
-            f"name: this ground truth needs {folder}/{name}, which is not in {home}. Name the "
-            "folder that holds it in data_home or INFLUENCEKIT_DATA; docs/data.md says how to make "
-            "it."
-        )
-    return path
-
-
 def _images(folder: str, name: str) -> Callable:
     """Means of 2 x 2 pixels, from 0 to 1, channels first, as rows."""
 
     def read(home: Path) -> tuple[Any, NDArray]:
-        found = read_arrays(_file(home, folder, name))
+        found = read_arrays(file_of(home, folder, name))
         images, y = found["X_train"], found["y_train"].astype(int)
 
         def rows(chosen: NDArray) -> NDArray:
@@ -98,8 +87,14 @@ def _images(folder: str, name: str) -> Callable:
 
 def _sentences(home: Path) -> tuple[Any, NDArray]:
     pandas = import_optional("pandas", CALLER)
-    frame = pandas.read_csv(_file(home, "sst2", "train.tsv.gz"), sep="\t", quoting=3)
+    frame = pandas.read_csv(file_of(home, "sst2", "train.tsv.gz"), sep="\t", quoting=3)
     return frame["sentence"].astype(str).to_numpy(), frame["label"].to_numpy().astype(int)
+
+
+def _passages(home: Path) -> tuple[Any, NDArray]:
+    """Tokens; what follows them is what a language model learns."""
+    texts, articles = passages(home)
+    return lambda chosen: tokens_of(home, texts[chosen]), articles
 
 
 # ---- what a model is given of them -------------------------------------------------------------
@@ -166,6 +161,7 @@ SOURCES: dict[str, tuple[Callable, Callable, bool]] = {
     "cifar2": (_images("cifar2", "cifar2_cat_dog.npz"), _as_it_is, True),
     "sst2-tfidf": (_sentences, _tfidf, True),
     "sst2-words": (_sentences, _words, True),
+    PASSAGES: (_passages, _as_it_is, True),
 }
 
 

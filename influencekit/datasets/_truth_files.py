@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influencekit.datasets._bunch import get_data_home
+from influencekit.datasets._truth_language import FACTS, N_SENTENCES, PASSAGES, is_language
 from influencekit.utils._archives import DamagedFile, read_arrays
 from influencekit.utils._suggest import did_you_mean
 
@@ -43,11 +44,18 @@ ARRAYS: dict[str, Shape] = {
     "groups.outputs": ("f", ("n_groups", None, "n_query")),
     "single.rows": ("i", ("n_single",)),
     "single.changes": ("f", ("n_query", "n_single")),
+}
+#: Arrays of every truth of rows with labels, and of every truth of a language model.
+PLANTED: dict[str, Shape] = {
     "planted.flipped": ("i", ("n_flipped",)),
     "planted.labels": ("f", ("n_flipped",)),
     "planted.copied": ("i", ("n_copied",)),
     "planted.queries": ("i", ("n_copied",)),
     "planted.predictions": ("f", ("n_query", None)),
+}
+OF_LANGUAGE: dict[str, Shape] = {
+    "facts.rows": ("i", (N_SENTENCES,)),
+    "facts.predictions": ("f", (len(FACTS), 1)),
 }
 #: Arrays of parts that a truth may lack; those of a part come together.
 PARTS: dict[str, dict[str, Shape]] = {
@@ -63,7 +71,7 @@ PARTS: dict[str, dict[str, Shape]] = {
     },
 }
 #: Arrays with the names and shapes of a model's parameters.
-OF_MODELS = re.compile(r"((?:planted|shortcut)\.)?(weights|checkpoints\.\d{1,4})\.\w[\w.]*")
+OF_MODELS = re.compile(r"((?:planted|shortcut|facts)\.)?(weights|checkpoints\.\d{1,4})\.\w[\w.]*")
 OUTPUTS = ("margin", "neg_loss")
 
 
@@ -190,13 +198,15 @@ def _reason_of_recipe(recipe: dict, name: str) -> str:
         return f"format {recipe['format']}, this version reads {FORMAT}"
     if recipe["output"] not in OUTPUTS or min(recipe["n_train"], recipe["n_query"]) < 1:
         return f"output {recipe['output']!r}, {recipe['n_train']} and {recipe['n_query']} rows"
+    if is_language(recipe["model"]) != (recipe["source"] == PASSAGES):
+        return f"a model of kind {recipe['model'].get('kind')!r} of {recipe['source']!r}"
     return "" if recipe["name"] == name else f"its recipe is that of {recipe['name']!r}"
 
 
 def _reason_of_arrays(recipe: dict, arrays: dict[str, NDArray]) -> str:
     n, m = recipe["n_train"], recipe["n_query"]
     sizes = {"n_train": n, "n_query": m, "n_bytes": -(-n // 8)}
-    known = {**ARRAYS}
+    known = {**ARRAYS, **(OF_LANGUAGE if is_language(recipe["model"]) else PLANTED)}
     for part in PARTS.values():
         known |= part if arrays.keys() & part.keys() else {}
     reasons = [_reason_of_shape(*entry, arrays.get(entry[0]), sizes) for entry in known.items()]
@@ -207,7 +217,7 @@ def _reason_of_arrays(recipe: dict, arrays: dict[str, NDArray]) -> str:
             reasons.append(f"{key} holds {array.dtype} or numbers that are not finite")
     limits = {"train": LARGEST_TABLE, "query": LARGEST_TABLE, "planted.queries": m,
               "single.rows": n, "planted.flipped": n, "planted.copied": n,
-              "shortcut.marked": n, "shortcut.queries": m}  # fmt: skip
+              "shortcut.marked": n, "shortcut.queries": m, "facts.rows": n}  # fmt: skip
     for key, limit in limits.items():
         if key in arrays and not ((arrays[key] >= 0) & (arrays[key] < limit)).all():
             reasons.append(f"{key} has positions that are not from 0 to {limit - 1}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
+from influencekit.datasets._truth_language import is_language, losses, new_llama, with_trained
 from influencekit.datasets._truth_nets import CNN, MLP, WordNet
 from influencekit.utils._archives import DamagedFile
 
@@ -43,14 +45,16 @@ def is_net(recipe: dict) -> bool:
     return recipe.get("kind") in MODULES
 
 
-def new_model(recipe: dict) -> Any:
-    """The unfitted estimator of a recipe.
+def new_model(recipe: dict, home: Path | None = None) -> Any:
+    """The unfitted estimator of a recipe; a language model is read from a data folder.
 
     Raises
     ------
     DamagedFile
         If the recipe names a kind or a parameter that no ground truth has.
     """
+    if is_language(recipe) and home is not None:
+        return new_llama(recipe, home)
     options = {key: value for key, value in recipe.items() if key != "kind"}
     kind = recipe.get("kind")
     if kind in ESTIMATORS:
@@ -96,7 +100,7 @@ def _check_net(module: type, parts: dict) -> None:
         raise DamagedFile(f"its recipe has a net of {size:,} parameters")
 
 
-def with_weights(model: Any, weights: dict[str, NDArray], X: NDArray, y: NDArray) -> Any:
+def with_weights(model: Any, weights: dict[str, NDArray], X: Any, y: Any) -> Any:
     """A new model with the weights of a fitted one; trees, which have none, are trained again.
 
     Raises
@@ -114,6 +118,8 @@ def with_weights(model: Any, weights: dict[str, NDArray], X: NDArray, y: NDArray
             raise DamagedFile(f"its weights are not those of its model: {error}") from error
         model.module_.eval()
         return model
+    if isinstance(model, nn.Module):
+        return with_trained(model, weights)
     if isinstance(model, LogisticRegression | Ridge):
         return _linear(model, weights, X.shape[1], y)
     return model.fit(X, y)
@@ -134,8 +140,10 @@ def _linear(model: Any, weights: dict[str, NDArray], n_features: int, y: NDArray
     return model
 
 
-def predictions_of(model: Any, X: NDArray) -> NDArray:
-    """Probabilities (n, n_classes), or predictions (n, 1)."""
+def predictions_of(model: Any, X: Any) -> NDArray:
+    """Probabilities (n, n_classes); predictions, or a language model's losses (n, 1)."""
+    if isinstance(model, nn.Module):
+        return losses(model, X)[:, None]
     if hasattr(model, "predict_proba"):
         return np.asarray(model.predict_proba(X), dtype=np.float64)
     return np.asarray(model.predict(X), dtype=np.float64).reshape(len(X), 1)

@@ -18,6 +18,7 @@ from influencekit.models._task import Task
 
 __all__ = [
     "CotangentFunction",
+    "Shifted",
     "Stacked",
     "at_rows",
     "ggn_cotangent",
@@ -99,9 +100,25 @@ class Stacked:
         return torch.cat([part.to(outputs.dtype) for part in parts], dim=1)
 
 
+@dataclass(frozen=True)
+class Shifted:
+    """The cotangents of examples that are part of others, from the position ``start``."""
+
+    cotangent: CotangentFunction
+    start: int
+
+    def at(self, rows: slice) -> CotangentFunction:
+        return at_rows(self.cotangent, slice(self.start + rows.start, self.start + rows.stop))
+
+    def __call__(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
+        return self.at(slice(0, len(outputs)))(outputs, targets)
+
+
 def at_rows(cotangent: CotangentFunction, rows: slice) -> CotangentFunction:
     """The cotangent function of the batch at ``rows`` of its examples."""
-    return cotangent.at(rows) if isinstance(cotangent, (_SampledCotangent, Stacked)) else cotangent
+    if isinstance(cotangent, (_SampledCotangent, Stacked, Shifted)):
+        return cotangent.at(rows)
+    return cotangent
 
 
 def output_cotangent(function: Callable[[Tensor, Any], Tensor]) -> CotangentFunction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._store import pieces
-from influencekit.gradients.blocks._base import Block
+from influencekit.gradients.blocks._base import Block, row_slice
 from influencekit.gradients.blocks._outer import OuterBlock
 
 __all__ = ["all_dots", "all_self_dots"]
@@ -18,6 +19,8 @@ __all__ = ["all_dots", "all_self_dots"]
 #: Most bytes of the smaller side that are multiplied at a time, however much memory is free, so
 #: that products have the same bits.
 _SHARE = 2**29
+#: Bytes of a piece that may be sent to workers with each slice.
+_SENT = 2**27
 
 
 def all_dots(a: Any, b: Any, out: Tensor, memory: int, products: torch.dtype) -> None:
@@ -38,12 +41,49 @@ def all_dots(a: Any, b: Any, out: Tensor, memory: int, products: torch.dtype) ->
         large, share = large.held(memory // 4, spill=True), min(_SHARE, memory // 4)
     held, start = (part.mixed(dense, products) for _, part in small), 0
     for piece in _pieces(held, share):
-        columns, row = slice(start, start + piece.n_rows), 0
-        for features in pieces((f for _, f in large), memory // 8):  # as they are held
-            rows = slice(row, row + features.n_rows)
-            features.add_dot(piece, out[rows, columns].zero_(), products)
-            row = rows.stop
+        columns = slice(start, start + piece.n_rows)
+        for rows, found in _products(large, piece, out[:, columns], memory, products):
+            if found is not None:
+                out[rows, columns] = found
         start = columns.stop
+
+
+def _products(
+    large: Any, piece: GradientFeatures, out: Tensor, memory: int, products: torch.dtype
+) -> Iterator[tuple[slice, Tensor | None]]:
+    """Rows and their products with a piece; None where they are in ``out`` already."""
+    if piece.nbytes <= _SENT and large.is_shared:
+        turned = out.stride(0) < out.stride(1)
+        settings: dict[str, Any] = {
+            "piece": piece,
+            "dtype": out.dtype,
+            "products": products,
+            "turned": turned,
+        }
+        for rows, found in large.results(partial(_dots, **settings)):
+            yield row_slice(rows, large.rows_per_example), found
+        return
+    start = 0
+    for features in pieces((f for _, f in large), memory // 8):  # as they are held
+        rows = slice(start, start + features.n_rows)
+        features.add_dot(piece, out[rows].zero_(), products)
+        yield rows, None
+        start = rows.stop
+
+
+def _dots(
+    features: GradientFeatures,
+    piece: GradientFeatures,
+    dtype: torch.dtype,
+    products: torch.dtype,
+    turned: bool,
+) -> Tensor:
+    """Products as a worker makes them, in memory as they lie in the whole."""
+    shape = (features.n_rows, piece.n_rows)
+    like = torch.empty(0, dtype=dtype, device=features.device)
+    out = like.new_zeros(shape[::-1]).mT if turned else like.new_zeros(shape)
+    features.add_dot(piece, out, products)
+    return out
 
 
 def _dense_layers(a: Any, b: Any) -> set[str]:

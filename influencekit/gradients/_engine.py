@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from influencekit.gradients._cotangents import CotangentFunction, at_rows
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients._sparse_rows import SparseRows, sparse_rows
+from influencekit.gradients._store import remove_spilled
 from influencekit.gradients.blocks._base import WORKSPACE, Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
@@ -65,6 +68,7 @@ class GradientEngine:
         self.max_memory = parse_memory(max_memory, task.device)
         self.verbose = verbose
         self.workspace = max(2**16, min(WORKSPACE, self.max_memory // 16))
+        remove_spilled()
 
     def batches(
         self,
@@ -102,9 +106,19 @@ class GradientEngine:
     def _sparse(self, examples: Examples) -> SparseRows | None:
         return None if examples.sparse_matrix is None else sparse_rows(self.task, examples)
 
+    def quiet(self) -> GradientEngine:
+        """The same engine without a progress bar."""
+        other = copy.copy(self)
+        other.verbose = 0
+        return other
+
     def layout(self, examples: Examples) -> Layout:
         """Which parameters have factors and which do not, determined on the first examples."""
         return discover(self.task, lambda: next(examples.batches(2)).inputs)
+
+    def layout_of(self, first: Any) -> Layout:
+        """The same, determined on the inputs of these examples."""
+        return discover(self.task, lambda: first)
 
     def first(
         self, examples: Examples, cotangent: CotangentFunction, keep_factors: bool = False

@@ -10,19 +10,18 @@ import torch
 from torch import Tensor
 
 from influencekit.data._examples import Examples
-from influencekit.gradients._cotangents import CotangentFunction, Stacked
-from influencekit.gradients._dot import all_dots, all_self_dots
+from influencekit.gradients._cotangents import CotangentFunction, Shifted, Stacked
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._notes import Notes
-from influencekit.gradients._store import FeatureStore, disk_room, on_disk, pieces, rows_of
-from influencekit.gradients.blocks._base import row_slice, symmetrize
-from influencekit.utils._long_work import format_bytes
+from influencekit.gradients._operations import Operations
+from influencekit.gradients._store import FeatureStore, disk_room, pieces, rows_of
+from influencekit.gradients._workers import as_made
+from influencekit.utils.validation import present
 
 __all__ = ["Gradients"]
 
 
-class Gradients:
+class Gradients(Operations):
     """The gradients of some examples, computed in batches whenever they are needed.
 
     ``for rows, features in gradients`` iterates over them: ``rows`` is the slice of examples that
@@ -83,30 +82,33 @@ class Gradients:
     # -- size -----------------------------------------------------------------------------
 
     @property
-    def rows_per_example(self) -> int:
-        """Gradients of one example."""
-        return self.sample.rows_per_example
-
-    @property
-    def n_rows(self) -> int:
-        """Number of gradients."""
-        return len(self) * self.rows_per_example
-
-    @property
     def nbytes(self) -> int:
         """Bytes of all gradients as stored, assuming the size of the first example for each."""
         return len(self) * self.sample.nbytes
 
     # -- passes ---------------------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[tuple[slice, GradientFeatures]]:
-        notes, start = Notes(self), 0
+    def passed(self, pairs: bool) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:  # noqa: ARG002  others' pairs differ
+        """Batches in order: their rows, features, and the features that notes are taken of."""
+        start = 0
         for features in self._batches() if self.parts is None else self.parts:
             rows = slice(start, start + len(features))
-            notes.add(rows, features)
-            yield rows, features
+            yield rows, features, features
             start = rows.stop
-        notes.close()
+
+    def noting(self, pairs: bool) -> Gradients:  # noqa: ARG002  others' pairs differ
+        """The gradients whose notes a pass takes."""
+        return self
+
+    @property
+    def is_held(self) -> bool:
+        """Whether passes do not run the model."""
+        return self.parts is not None
+
+    @property
+    def batch_size(self) -> int:
+        """Examples of a batch."""
+        return self._batch_size
 
     def _batches(self) -> Iterator[GradientFeatures]:
         made: Iterator[GradientFeatures]
@@ -117,14 +119,6 @@ class Gradients:
                 self.examples, self.cotangent, self._batch_size, self.keep_factors
             )
         return made if self._function is None else map(self._function, made)
-
-    def pairs(self) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
-        """One pass over these gradients and those computed together with them, see :meth:`along`.
-
-        Both may be views of one tensor.
-        """
-        for rows, features in self:
-            yield rows, features, features
 
     # -- others made of these -------------------------------------------------------------
 
@@ -145,6 +139,28 @@ class Gradients:
             places = torch.arange(len(self))[rows if isinstance(rows, slice) else _host(rows)]
             parts = [rows_of(self.parts, places.to(self.sample.device))]
         return self._but(examples=examples, parts=parts, shares=None, _known={}, _lone=None)
+
+    def part(self, rows: slice, examples: Examples | None = None) -> Gradients:
+        """Gradients of a slice of the examples, to be sent to a worker.
+
+        Parameters
+        ----------
+        rows : slice
+        examples : Examples, optional
+            Those of the slice, with their inputs.
+        """
+        if examples is None:
+            examples = self.examples.take(rows)
+            examples = examples if examples.source.tree is None else examples.gathered()
+        noted = self.shares is None or "mean" in self._known
+        return self._but(
+            engine=self.engine.quiet(),
+            examples=examples,
+            cotangent=Shifted(self.cotangent, rows.start),
+            shares=None if noted else present(self.shares, "shares")[rows].clone(),
+            _known={},
+            _lone=None,
+        )
 
     def map(self, function: Callable[[GradientFeatures], GradientFeatures]) -> Gradients:
         """Gradients that are transformed as they are computed, for instance into another basis.
@@ -172,9 +188,9 @@ class Gradients:
         if self.parts is not None:
             return self
         if self.nbytes <= memory:
-            return self.kept(pieces(f for _, f in self))
+            return self.kept(pieces(f for _, f in self.results(as_made)))
         if spill and disk_room() > 2 * self.nbytes:
-            return self.kept(FeatureStore((f for _, f in self), memory))
+            return self.kept(FeatureStore((f for _, f in self.results(as_made)), memory))
         return self
 
     def held_pairs(self, memory: int) -> Gradients:
@@ -204,150 +220,6 @@ class Gradients:
         other._look()  # noqa: SLF001  a copy of itself
         return other
 
-    # -- operations -----------------------------------------------------------------------
-
-    def features(self) -> GradientFeatures:
-        """All gradients, in memory.
-
-        Raises
-        ------
-        ResourceError
-            If they would take more than ``max_memory``.
-        """
-        each = self.sample.nbytes
-        self.engine.require(
-            len(self) * each,
-            f"gradients of {len(self):,} examples at {format_bytes(each)} each",
-            "Use dot, project or a loop over the batches, which need less memory",
-        )
-        return GradientFeatures.cat([features for _, features in self])
-
-    def matrix(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Dense gradients, (n_rows, n_parameters)."""
-        out = self._empty(self.engine.task.n_parameters, dtype)
-        for rows, features in self:
-            out[row_slice(rows, features.rows_per_example)] = features.materialize(dtype)
-        return out
-
-    def project(self, projection: Any, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Projected gradients, (n_rows, projection.dim)."""
-        out = self._empty(projection.dim, dtype)
-        for rows, features in self:
-            out[row_slice(rows, features.rows_per_example)] = features.project(projection)
-        return out
-
-    def __matmul__(self, matrix: Tensor) -> Tensor:
-        """Products with ``matrix`` (n_parameters, k): (n_rows, k), in its dtype."""
-        out = self._empty(matrix.shape[1], matrix.dtype)
-        for rows, features in self:
-            out[row_slice(rows, features.rows_per_example)] = features.matmul(matrix)
-        return out
-
-    def _empty(self, n_columns: int, dtype: torch.dtype) -> Tensor:
-        """An empty array with one row of numbers for every gradient; on disk if it is large."""
-        needed = self.n_rows * n_columns * dtype.itemsize
-        on_cpu = self.engine.task.device.type == "cpu"
-        if needed > self.engine.max_memory // 2 and on_cpu and disk_room() > 2 * needed:
-            return on_disk((self.n_rows, n_columns), dtype)
-        self.engine.require(
-            needed,
-            f"{self.n_rows:,} rows of {n_columns:,} numbers",
-            "Use fewer rows or columns (a projection)",
-        )
-        return torch.empty(self.n_rows, n_columns, dtype=dtype, device=self.engine.task.device)
-
-    def dot(
-        self,
-        other: Gradients,
-        dtype: torch.dtype = torch.float64,
-        *,
-        products: torch.dtype | None = None,
-    ) -> Tensor:
-        """Dot products of all pairs of gradients, (n_rows, other.n_rows).
-
-        Gradients that do not fit into ``max_memory`` go to a temporary folder. If the other
-        gradients are the same, each pair is computed once.
-
-        Parameters
-        ----------
-        other : Gradients
-            Gradients of the same model.
-        dtype : torch.dtype, default=torch.float64
-            dtype of the result.
-        products : torch.dtype, optional
-            dtype of the products of each layer, which are then summed in ``dtype``: that of the
-            gradients is fast, and as precise as they are. None is ``dtype``, which makes the
-            products of gradients with themselves a positive semidefinite matrix.
-
-        Raises
-        ------
-        ResourceError
-            If the result alone would take more than ``max_memory``.
-        """
-        shape, engine = (self.n_rows, other.n_rows), self.engine
-        needed = shape[0] * shape[1] * torch.finfo(dtype).bits // 8 + 2 * engine.workspace
-        engine.require(
-            needed,
-            f"dot products of {shape[0]:,} x {shape[1]:,} gradients",
-            "Use fewer examples at once, or project the gradients",
-        )
-        out = torch.empty(shape, dtype=dtype, device=engine.task.device)
-        memory = engine.max_memory - needed
-        if self.is_same(other):
-            return all_self_dots(self, out, memory)
-        all_dots(self, other, out, memory, products or dtype)
-        return out
-
-    def is_same(self, other: Gradients) -> bool:
-        """Whether other gradients are the same as these: same examples, same cotangent."""
-        same = self.examples is other.examples and self._function is other._function
-        return same and self.cotangent == other.cotangent
-
-    def squared_norms(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Squared norm of every gradient, (n_rows,), remembered."""
-        if dtype not in self._known:
-            norms = torch.cat([features.squared_norms(dtype) for _, features in self])
-            self._known[dtype] = norms
-        return self._known[dtype]
-
-    def mean(self) -> Tensor:
-        """Sum of all gradients weighted by ``shares``, (n_parameters,) in float64, remembered."""
-        if "mean" not in self._known:
-            for _ in self:
-                pass
-        return self._known["mean"]
-
-    def sums(self, weights: Tensor) -> Tensor:
-        """Sums of gradients: weights (g, n_rows) -> (g, n_parameters)."""
-        out = weights.new_zeros(len(weights), self.engine.task.n_parameters)
-        for rows, features in self:
-            own = row_slice(rows, features.rows_per_example)
-            out += features.weighted_sums(weights[:, own])
-        return out
-
-    def covariance(
-        self, weights: Tensor | None = None, dtype: torch.dtype = torch.float64
-    ) -> Tensor:
-        """``Σ_rows w g gᵀ``, (n_parameters, n_parameters), streamed.
-
-        Parameters
-        ----------
-        weights : Tensor of shape (n_rows,), optional
-            Weight of every gradient; None is 1.
-        dtype : torch.dtype, default=torch.float64
-        """
-        p = self.engine.task.n_parameters
-        self.engine.require(
-            p * p * torch.finfo(dtype).bits // 8,
-            f"a covariance of {p:,} x {p:,} numbers",
-            "Project the gradients, use the Gram matrix (dot)",
-        )
-        out = torch.zeros(p, p, dtype=dtype, device=self.engine.task.device)
-        for rows, features in self:
-            own = row_slice(rows, features.rows_per_example)
-            features.add_covariance(None if weights is None else weights[own], out)
-        return symmetrize(self.engine.layout(self.examples).specs, out)
-
 
 class _Beside(Gradients):
     """Gradients that share their forward passes with ``other``, see :meth:`Gradients.along`."""
@@ -358,24 +230,36 @@ class _Beside(Gradients):
         stacked = Stacked(cotangent, other.cotangent)
         self._both = Gradients(self.engine, self.examples, stacked, keep_factors=keep_factors)
 
-    def __iter__(self) -> Iterator[tuple[slice, GradientFeatures]]:
-        noted = "mean" in self.other._known or self.other.shares is None  # noqa: SLF001  notes that both keep
-        kept = self._both.parts is not None
-        if self.parts is not None or (noted and not kept):
-            yield from super().__iter__()
+    def passed(self, pairs: bool) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
+        if self._alone and not pairs:
+            yield from super().passed(pairs)
             return
-        for rows, features, _ in self.pairs():
-            features = features if kept else features.compact()
-            yield rows, features if self._function is None else self._function(features)
-
-    def pairs(self) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
-        notes = Notes(self.other)
+        compact = not pairs and self._both.parts is None
         for rows, both in self._both:
             last = both.rows_per_example - 1
-            own = both.rows(slice(last, None))
-            notes.add(rows, own)
-            yield rows, both.rows(slice(0, last)), own
-        notes.close()
+            features, own = both.rows(slice(0, last)), both.rows(slice(last, None))
+            features = features.compact() if compact else features
+            if self._function is not None and not pairs:
+                features = self._function(features)
+            yield rows, features, own
+
+    @property
+    def _alone(self) -> bool:
+        """Whether a pass computes these gradients without the others."""
+        noted = "mean" in self.other._known or self.other.shares is None  # noqa: SLF001  notes that both keep
+        return self.parts is not None or (noted and self._both.parts is None)
+
+    def noting(self, pairs: bool) -> Gradients:
+        return self if self._alone and not pairs else self.other
+
+    @property
+    def is_held(self) -> bool:
+        return self.parts is not None or self._both.parts is not None
+
+    def part(self, rows: slice, examples: Examples | None = None) -> Gradients:
+        own = super().part(rows, examples)
+        parts = (one.part(rows, own.examples) for one in (self.other, self._both))
+        return own._but(**dict(zip(("other", "_both"), parts, strict=True)))  # noqa: SLF001  a copy of itself
 
     def held_pairs(self, memory: int) -> Gradients:
         return self._but(_both=self._both.held(memory))

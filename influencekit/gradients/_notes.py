@@ -21,13 +21,21 @@ class Notes:
         self.norms: list[Tensor] = []
         self.mean: Any = 0.0
 
-    def add(self, rows: slice, features: GradientFeatures) -> None:
-        if self.shares is not None:
-            share = self.shares[None, rows].to(features.dtype)
-            self.mean = self.mean + features.weighted_sums(share)[0].to(torch.float64)
-            self.norms.append(features.squared_norms())
+    def of(self, rows: slice, features: GradientFeatures) -> tuple[Tensor, Tensor] | None:
+        """What is noted of one batch: its weighted sum and squared norms."""
+        if self.shares is None:
+            return None
+        share = self.shares[None, rows].to(features.dtype)
+        return features.weighted_sums(share)[0].to(torch.float64), features.squared_norms()
+
+    def add(self, noted: tuple[Tensor, Tensor] | None) -> None:
+        """Add what was noted of the next batch."""
+        if noted is not None:
+            self.mean = self.mean + noted[0]
+            self.norms.append(noted[1])
 
     def close(self) -> None:
+        """Keep the notes of all batches."""
         if self.shares is not None:
             norms = torch.cat(self.norms)
             self.known.update({"mean": self.mean, norms.dtype: norms})

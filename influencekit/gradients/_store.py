@@ -15,14 +15,19 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
-from influencekit.utils._files import remove_abandoned, unfinished_name
+from influencekit.utils._files import remove_abandoned, remove_once, unfinished_name
 
-__all__ = ["FeatureStore", "disk_room", "on_disk", "pieces", "rows_of"]
+__all__ = ["FeatureStore", "disk_room", "on_disk", "pieces", "remove_spilled", "rows_of"]
 
 #: Prefix of the names of temporary folders.
 SPILLED = "influencekit-spilled-"
 #: Number of examples, or bytes, from which a piece of gradients in memory is not joined to others.
 _PIECE, _PIECE_BYTES = 2**15, 2**24
+
+
+def remove_spilled() -> None:
+    """Delete what killed processes spilled, once in a process."""
+    remove_once(tempfile.gettempdir(), SPILLED)
 
 
 def disk_room() -> int:

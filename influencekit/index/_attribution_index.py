@@ -16,15 +16,15 @@ from influencekit._fitted import Fitted, check_scores, of_models
 from influencekit._top_k import top_frame
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, ExamplesList, each
-from influencekit.gradients.projections._make_projection import PROJECTIONS
 from influencekit.index._build import Plan, read_map
 from influencekit.index._build_folder import built, check_held
 from influencekit.index._contents import Contents, inner_folder, read_contents
 from influencekit.index._coordinates import Coordinates
 from influencekit.index._fitted_index import FittedIndex
-from influencekit.index._index_estimate import EstimatedIndex
 from influencekit.index._shards import DTYPES
 from influencekit.index.files._fingerprints import check_models
+from influencekit.index.maps._leading import INDEX_PROJECTIONS
+from influencekit.index.recall._approximate import ApproximateIndex
 from influencekit.models._task import Task, TaskList
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import Interval, StrOptions, validate_parameters
@@ -37,7 +37,7 @@ def _has_damping(index: AttributionIndex) -> bool:
     return index.fitted_[0].coordinates.has_damping
 
 
-class AttributionIndex(EstimatedIndex):
+class AttributionIndex(ApproximateIndex):
     """An attributor whose training side lives in a folder, and is queried without the data.
 
     Every training row becomes a row of numbers in a memory-mapped file; a score is the product of
@@ -47,8 +47,8 @@ class AttributionIndex(EstimatedIndex):
     Parameters
     ----------
     attributor : attributor
-        InfluenceFunction with an exact or projected curvature, or "logra"; TRAK; GradDot, GradCos
-        or TracIn; RunAverage or a search around them.
+        InfluenceFunction with an exact or projected curvature, "logra", "kfac" or "ekfac"; TRAK;
+        GradDot, GradCos or TracIn; RunAverage or a search around them.
     folder : path-like
         Where the index is built. A new folder, an empty one, or one in which a build of the same
         index was ended.
@@ -60,10 +60,13 @@ class AttributionIndex(EstimatedIndex):
         Rows, evenly spaced, on which the attributor is fitted before all rows are written. None is
         all, which needs the memory that the attributor needs.
     projection_dim : int or None, default=None
-        For GradDot, GradCos and TracIn: numbers that a gradient is projected to. None keeps whole
-        gradients.
-    projection : {"auto", "rademacher", "gaussian", ...}, default="auto"
-        Kind of that projection; see :func:`influencekit.gradients.make_projection`.
+        For "kfac", "ekfac", GradDot, GradCos and TracIn: numbers that a gradient is projected to.
+        None keeps as many as parameters.
+    projection : {"auto", "pca", "rademacher", "gaussian", "factored", "two_sided"}, default="auto"
+        Kind of that projection. "pca": the leading directions of 2,000 rows, or of twice as many
+        as numbers, which hold ``n_parameters * projection_dim`` numbers. "auto" is that up to
+        2**26 of them, if there are twice as many rows as numbers; the other kinds, and "auto"
+        beyond, are those of :func:`influencekit.gradients.make_projection`.
     max_memory : int, str or None, default=None
         Bytes that a shard's work may take, or a text such as "2GB"; None is half of the free
         memory. The attributor has its own.
@@ -72,7 +75,7 @@ class AttributionIndex(EstimatedIndex):
         ("loky"), "threading", or a cluster ("dask") that shares the folder. The bytes are the
         same whoever writes them, and a shard whose worker was killed is written by another.
     random_state : int or None, default=None
-        Seed of the projection of GradDot, GradCos and TracIn.
+        Seed of a random projection.
     verbose : int, default=0
         1 shows progress over shards.
 
@@ -86,7 +89,8 @@ class AttributionIndex(EstimatedIndex):
         Bytes in the files, per row.
     rounding_ : dict
         Scores from stored rows against those from rows in float64, on a sample: "spearman" (mean
-        over queries), "least_spearman" and "relative_error".
+        over queries), "least_spearman" and "relative_error"; the same names after "exact_" against
+        the attributor's own scores, which differ where ``projection_dim`` is given here.
     removed_rows_ : ndarray of int
         Rows that were removed and still have their place.
     n_train_ : int
@@ -102,8 +106,8 @@ class AttributionIndex(EstimatedIndex):
     -----
     Entries are coordinates in the eigenbasis, each times ``(s + λ)^-½``, so that rounding costs
     every direction the same. Each row is stored with its own scale. The scan goes over all rows in
-    blocks that depend on the files alone, so that every process and thread gets the same bits;
-    they share the pages of the files.
+    blocks that depend on the files and the number of queries alone, so that every process and
+    thread gets the same bits; they share the pages of the files.
 
     Cost: of a build, that of the attributor and one pass more over the gradients; of a query, its
     gradient and ``O(n dim)``.
@@ -131,7 +135,7 @@ class AttributionIndex(EstimatedIndex):
         "shard_rows": [Interval(Integral, 1, None, closed="left"), None],
         "curvature_rows": [Interval(Integral, 1, None, closed="left"), None],
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
-        "projection": [StrOptions({"auto", *PROJECTIONS})],
+        "projection": [StrOptions({"auto", *INDEX_PROJECTIONS})],
         "max_memory": [Interval(Integral, 1, None, closed="left"), str, None],
         "n_jobs": [Integral, None],
         "random_state": [Integral, None],
@@ -203,7 +207,7 @@ class AttributionIndex(EstimatedIndex):
 
     @classmethod
     @with_gradients
-    def open(cls, folder: str | os.PathLike, model: Any) -> Self:
+    def open(cls, folder: str | os.PathLike, model: Any, *, verify: bool = True) -> Self:
         """Open an index that was built, without its training data.
 
         Parameters
@@ -211,6 +215,9 @@ class AttributionIndex(EstimatedIndex):
         folder : path-like
         model : fitted model, Task, or list of them
             The model of the build, compared by a digest of its weights.
+        verify : bool, default=True
+            Read all rows once and compare them with their checksums, about a second for a
+            gigabyte. Without it, a changed bit in them gives wrong scores.
 
         Returns
         -------
@@ -238,12 +245,12 @@ class AttributionIndex(EstimatedIndex):
             if getattr(index.task_, name) is not None:
                 setattr(index, f"{name}_", getattr(index.task_, name))
         index.train_index_ = contents.labels
-        index._adopt(coordinates, contents)
+        index._adopt(coordinates, contents, verify)
         return index
 
-    def _adopt(self, coordinates: Coordinates, contents: Contents) -> None:
+    def _adopt(self, coordinates: Coordinates, contents: Contents, verify: bool = False) -> None:
         """Answer from the files of a folder from here on."""
-        shards = contents.open_shards(Path(self.folder))
+        shards = contents.open_shards(Path(self.folder), verify)
         self.contents_ = contents
         self.n_train_ = contents.n_rows
         self.dim_, self.rounding_ = contents.dim, contents.rounding

@@ -11,18 +11,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from sklearn.base import clone
 from torch import Tensor
 
 from influencekit._fitted import learned_rows
 from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.index._coordinates import Coordinates, coordinates_of
-from influencekit.index._shards import dequantized, described, quantized, write_shard
+from influencekit.index._shards import (
+    described,
+    is_whole,
+    noted,
+    write_shard,
+)
 from influencekit.index.files._decode import Decoder
 from influencekit.index.files._encode import Encoder
 from influencekit.index.files._fingerprints import feed
-from influencekit.index.files._folder import map_array, read_manifest, write_manifest
+from influencekit.index.files._folder import read_manifest, write_manifest
 from influencekit.models._task import Task, TaskList
 from influencekit.models.losses._base import class_positions
 from influencekit.utils._archives import DamagedFile
@@ -35,11 +39,9 @@ __all__ = [
     "Plan",
     "build_key",
     "build_shards",
-    "is_whole",
     "learn",
     "projection_options",
     "read_map",
-    "rounding",
     "rows_of_shard",
     "write_map",
 ]
@@ -47,8 +49,6 @@ __all__ = [
 MAP_FORMAT, MAP_VERSION = "influencekit index map", 1
 #: Bytes of a shard in float64 where ``shard_rows`` is None, and share of ``max_memory``.
 SHARD_BYTES, SHARE = 2**26, 16
-#: Queries and rows of the sample on which rounding is measured.
-QUERIES, ROWS = 32, 1000
 
 
 @dataclass
@@ -211,8 +211,9 @@ def build_shards(
     settings: dict[str, Any],
     prefix: str = "",
     part: tuple[int, int] = (0, 1),
-) -> list[dict[str, Any]]:
-    """Write the shards that are not there yet.
+    known: Sequence[dict[str, Any]] = (),
+) -> list[Any]:
+    """Write the shards that are not there yet, or not as they were written.
 
     Which rows a shard has depends on the settings alone, so all who write it write the same bytes.
 
@@ -227,30 +228,37 @@ def build_shards(
         Begins the names of the shards.
     part : tuple of int, default=(0, 1)
         i and k: of the shards numbered 0, 1, ..., write those with number % k == i.
+    known : sequence of dict, default=()
+        What a manifest says of the shards already.
 
     Returns
     -------
-    list of dict
-        What a manifest says of all shards.
+    list of dict or None
+        What a manifest says of all shards; None for those that others have not written.
     """
     folder, (i, k) = folder.resolve(), part  # workers may have another current folder
     slices = list(chunks(plan.train.n_examples, 1, settings["rows"]))
     sizes, dtype = (coordinates.dim, coordinates.n_blocks), settings["dtype"]
     names = [f"{prefix}{number:06d}" for number in range(len(slices))]
-    entries = [
-        described(name, rows.stop - rows.start, *sizes, dtype)
-        for name, rows in zip(names, slices, strict=True)
-    ]
-    own = [number for number in range(len(slices)) if number % k == i]
+    pairs = zip(names, slices, strict=True)
+    plain = [described(name, rows.stop - rows.start, *sizes, dtype) for name, rows in pairs]
+
+    def on_disk() -> list[Any]:
+        return [noted(folder, *pair) for pair in zip(names, plain, strict=True)]
+
+    entries: list[Any] = list(known) or on_disk()
+    own = range(i, len(slices), k)
     missing = [number for number in own if not is_whole(folder, entries[number])]
     sent = [partial(_sent, names[number], plan, slices[number]) for number in missing]
     shared = {"folder": folder, "coordinates": coordinates, "dtype": dtype}
     with progress(None, "shards", settings["verbose"], total=len(own)) as bar:
         bar.update(len(own) - len(missing))
         for position, _ in in_parallel(_make, sent, settings["n_jobs"], **shared):
-            _check_shared(folder, entries[missing[position]])
+            number = missing[position]
+            entries[number] = noted(folder, names[number], plain[number])
+            _check_shared(folder, entries[number], names[number])
             bar.update(1)
-    return entries
+    return entries if k == 1 else on_disk()
 
 
 def _sent(name: str, plan: Plan, rows: slice) -> tuple[str, Any, list[np.ndarray]]:
@@ -267,60 +275,21 @@ def _make(item: tuple, folder: Path, coordinates: Coordinates, dtype: str) -> No
     write_shard(folder, name, found, selves, ratios, dtype)
 
 
-def _check_shared(folder: Path, entry: dict[str, Any]) -> None:
+def _check_shared(folder: Path, entry: Any, name: str) -> None:
     """Refuse workers that write to a disk of their own."""
-    if not is_whole(folder, entry):
+    if entry is None:
         raise FileNotFoundError(
-            f"folder: a worker wrote {entry['coordinates']['file']!r}, which is not in "
-            f"{str(folder)!r} here; accepted is a folder that all workers share."
+            f"folder: a worker wrote the shard {name!r}, which is not in {str(folder)!r} here; "
+            f"accepted is a folder that all workers share."
         )
-
-
-def is_whole(folder: Path, entry: dict[str, Any]) -> bool:
-    """Whether the files of a shard are there."""
-    try:
-        return all(len(map_array(folder, part)) >= 0 for part in entry.values())
-    except DamagedFile:
-        return False
 
 
 def _computed(
     coordinates: Coordinates, examples: Any, learned: list[np.ndarray]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Coordinates, ratios and self-influence of some rows, float64."""
-    rows, ratios = coordinates.rows(examples, learned)
+    rows, ratios, selves = coordinates.rows(examples, learned)
     if any(coordinates.runs):
         own = coordinates.explaining("neg_loss").queries(examples)
-        return rows, ratios, (own * rows).sum(1)
-    squares = rows.square() @ coordinates.metric().mT
-    return rows, ratios, (squares * ratios).sum(1)
-
-
-def rounding(coordinates: Coordinates, plan: Plan, dtype: str) -> dict[str, Any]:
-    """What storing rows in few bits costs, on a sample: stored against computed scores.
-
-    Returns
-    -------
-    dict
-        ``spearman`` and ``least_spearman`` over queries, ``relative_error`` (root mean square),
-        ``n_queries``, ``n_rows``.
-    """
-    n = plan.train.n_examples
-    asked = np.unique(np.linspace(0, n - 1, min(n, QUERIES)).astype(np.int64))
-    sampled = np.unique(np.linspace(0, n - 1, min(n, ROWS)).astype(np.int64))
-    queries = coordinates.queries(plan.train.take(asked).gathered())
-    some, learned = plan.of_rows(sampled)
-    rows, _ = coordinates.rows(some.gathered(), learned)
-    exact = queries @ rows.mT
-    stored = queries @ dequantized(*quantized(rows, dtype)).mT
-    pairs = [(a, b) for a, b in zip(exact.numpy(), stored.numpy(), strict=True) if np.ptp(a) > 0]
-    found = [float(spearmanr(a, b).statistic) for a, b in pairs if np.ptp(b) > 0]
-    size = float(exact.square().mean().sqrt())
-    error = float((exact - stored).square().mean().sqrt())
-    return {
-        "spearman": float(np.mean(found)) if found else 1.0,
-        "least_spearman": float(np.min(found)) if found else 1.0,
-        "relative_error": error / size if size > 0 else 0.0,
-        "n_queries": len(asked),
-        "n_rows": len(sampled),
-    }
+        selves = (own * rows).sum(1)
+    return rows, ratios, selves

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,21 @@ from influencekit.index._build import (
     Plan,
     build_key,
     build_shards,
-    is_whole,
     learn,
     projection_options,
     read_map,
-    rounding,
     rows_of_shard,
     write_map,
 )
-from influencekit.index._contents import Contents, inner_folder, read_contents, write_contents
+from influencekit.index._contents import (
+    Contents,
+    delete_others,
+    inner_folder,
+    read_contents,
+    write_contents,
+)
 from influencekit.index._coordinates import Coordinates
+from influencekit.index._rounding import rounding
 from influencekit.index.files._fingerprints import data_digest, model_digests
 from influencekit.index.files._folder import MANIFEST
 from influencekit.models._task import Task
@@ -68,15 +74,22 @@ def built(index: Any, plan: Plan, tasks: Sequence[Task]) -> tuple[Coordinates, C
     folder = Path(index.folder)
     check_writable(folder, "folder")
     coordinates, rows = _map(index, folder, plan, tasks)
+    settings = shard_settings(index, rows)
     if (folder / MANIFEST).exists():
         contents = read_contents(folder)
         _check_unchanged(contents, folder)
+        shards = build_shards(folder, coordinates, plan, settings, known=contents.shards)
+        if shards == contents.shards:
+            delete_others(folder, contents)
+        else:  # another version's bits in place of damaged ones
+            contents = replace(contents, shards=shards)
+            write_contents(folder, contents, index)
         return coordinates, contents
     contents = Contents(
         dtype=index.dtype,
         dim=coordinates.dim,
         n_blocks=coordinates.n_blocks,
-        shards=build_shards(folder, coordinates, plan, shard_settings(index, rows)),
+        shards=build_shards(folder, coordinates, plan, settings),
         rounding=rounding(coordinates, plan, index.dtype),
         models=model_digests(tasks),
         learned=[] if all(mask.all() for mask in plan.learned) else plan.learned,
@@ -115,8 +128,7 @@ def build_part(index: Any, plan: Plan, tasks: Sequence[Task], part: tuple[int, i
     if (folder / MANIFEST).exists():
         return 0
     settings = shard_settings(index, rows)
-    entries = build_shards(folder, coordinates, plan, settings, part=part)
-    return sum(not is_whole(folder, entry) for entry in entries)
+    return build_shards(folder, coordinates, plan, settings, part=part).count(None)
 
 
 def _map(index: Any, folder: Path, plan: Plan, tasks: Sequence[Task]) -> tuple[Coordinates, int]:

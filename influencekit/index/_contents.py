@@ -19,7 +19,7 @@ from influencekit.index.files._fingerprints import versions, warn_of_versions
 from influencekit.index.files._folder import read_manifest, write_manifest
 from influencekit.utils._archives import DamagedFile
 
-__all__ = ["Contents", "inner_folder", "read_contents", "write_contents"]
+__all__ = ["Contents", "delete_others", "inner_folder", "read_contents", "write_contents"]
 
 FORMAT, VERSION = "influencekit index", 1
 #: Parameters that say nothing of the files.
@@ -77,9 +77,9 @@ class Contents:
         total = sum(prod(p["shape"]) * np.dtype(p["dtype"]).itemsize for p in parts)
         return total / max(1, self.n_rows)
 
-    def open_shards(self, folder: Path) -> list[Shard]:
-        """Map all shards."""
-        options = (self.dim, self.n_blocks, self.dtype)
+    def open_shards(self, folder: Path, verify: bool = False) -> list[Shard]:
+        """Map all shards; with ``verify``, compare their content with their checksums."""
+        options = (self.dim, self.n_blocks, self.dtype, verify)
         return [open_shard(folder, entry, *options) for entry in self.shards]
 
     def check(self, dim: int, n_blocks: int, folder: Path) -> None:
@@ -143,10 +143,10 @@ def write_contents(folder: Path, contents: Contents, index: Any) -> None:
     }
     contents.saved_settings = (tree, encoder.arrays)
     write_manifest(folder, manifest)
-    _delete_others(folder, contents)
+    delete_others(folder, contents)
 
 
-def _delete_others(folder: Path, contents: Contents) -> None:
+def delete_others(folder: Path, contents: Contents) -> None:
     """Delete files of this format that the manifest does not name."""
     inner = (contents.map, f"state-{contents.generation:06d}")
     named = {part["file"] for entry in contents.shards for part in entry.values()}
@@ -157,7 +157,7 @@ def _delete_others(folder: Path, contents: Contents) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-_SHARD = re.compile(r"(coordinates|factors)-[a-z0-9-]+\.npy")
+_SHARD = re.compile(r"(coordinates|factors|checksums)-[a-z0-9-]+\.npy")
 _MAP = re.compile(r"map(-\d{6})?")
 _INNER = re.compile(r"map(-\d{6})?|state-\d{6}")
 _PLAIN = ("dtype", "dim", "n_blocks", "shards", "rounding", "models", "generation", "map")

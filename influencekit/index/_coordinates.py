@@ -12,7 +12,8 @@ from torch import Tensor
 
 from influencekit.attributors.along_the_run._fitted_run import FittedRun
 from influencekit.data._examples import Examples, ExamplesList, each
-from influencekit.index._maps import CoordinateMap, map_of
+from influencekit.index.maps._base import CoordinateMap
+from influencekit.index.maps._map_of import map_of
 
 __all__ = ["Coordinates", "coordinates_of"]
 
@@ -52,7 +53,7 @@ class Coordinates:
         """Maps of all models together."""
         return sum(map(len, self.models))
 
-    def rows(self, examples: Any, learned: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    def rows(self, examples: Any, learned: Sequence[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
         """Coordinates of training rows with their weights, and what self-influence needs.
 
         Parameters
@@ -66,6 +67,8 @@ class Coordinates:
         coordinates : Tensor of shape (n, dim), float64
         ratios : Tensor of shape (n, n_blocks), float64
             Factors of the squares of each block in self-influence.
+        selves : Tensor of shape (n,), float64
+            Self-influence of models without a run.
         """
         slopes = [
             [one.slopes(own).cpu() for one in maps]
@@ -73,14 +76,16 @@ class Coordinates:
         ]
         masks = [torch.from_numpy(one).double() for one in learned]
         shared = None if len(slopes) == 1 or any(self.runs) else _mean_slopes(slopes, masks)
-        blocks, ratios = [], []
+        blocks, ratios, selves = [], [], torch.zeros(len(masks[0]), dtype=torch.float64)
         for m, (maps, own) in enumerate(zip(self.models, each(examples), strict=True)):
             for one, slope in zip(maps, slopes[m], strict=True):
                 shares = self.share / len(maps) * one.shares(own).cpu() * masks[m]
                 factors = -shares * (slope if shared is None else shared)
-                blocks.append(one.rows(own).cpu() * factors[:, None])
+                found, squares = one.rows(own)
+                blocks.append(found.cpu() * factors[:, None])
                 ratios.append(_quotient(shares * slope.square(), factors.square()))
-        return torch.cat(blocks, dim=1), torch.stack(ratios, dim=1)
+                selves += ratios[-1] * factors.square() * squares.cpu()
+        return torch.cat(blocks, dim=1), torch.stack(ratios, dim=1), selves
 
     def queries(self, queries: Any) -> Tensor:
         """Coordinates of queries, (m, dim), float64."""
@@ -104,6 +109,10 @@ class Coordinates:
     def damping(self) -> np.ndarray:
         """λ in use, one for each map."""
         return np.array([one.damping for maps in self.models for one in maps])  # type: ignore[attr-defined]
+
+    def whole(self) -> Coordinates:
+        """The same coordinates without projections that the index adds."""
+        return self._with_maps([[one.whole() for one in maps] for maps in self.models])
 
     def at(self, damping: float) -> Coordinates:
         """The same coordinates at another damping."""
@@ -143,7 +152,7 @@ def coordinates_of(
     train : Examples or ExamplesList
         All training examples that each model learned from.
     projection : dict
-        See :func:`~influencekit.index._maps.map_of`.
+        See :func:`~influencekit.index.maps._map_of.map_of`.
 
     Returns
     -------

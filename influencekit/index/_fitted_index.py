@@ -7,6 +7,8 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from influencekit._fitted import Fitted, check_scores
 from influencekit.data._examples import Examples, ExamplesList
@@ -31,6 +33,8 @@ class FittedIndex(Fitted):
         self.coordinates, self.shards, self.n_rows = coordinates, shards, n_rows
         self.kept = np.ones(n_rows, dtype=bool)
         self.changed = False
+        #: Finds candidates of few queries without a scan, if a user asked for it.
+        self.finder: Any = None
 
     def scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         found = all_scores(self.coordinates.queries(queries), self.shards, self.n_rows)
@@ -44,9 +48,22 @@ class FittedIndex(Fitted):
         if not whole or not 1 <= k <= n:
             raise ValueError(f"k: got {k!r}; accepted are integers from 1 to {n}, the rows left.")
         asked = self.coordinates.queries(queries)
-        found = best_rows(asked, self.shards, int(k), sign, None if kept.all() else kept)
+        found = self._best(asked, int(k), sign, kept, among is None)
         check_scores(found[1])
         return found
+
+    def _best(
+        self, asked: Tensor, k: int, sign: float, kept: np.ndarray, everywhere: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """By a scan of all rows, or of those that the finder has too few candidates for."""
+        counted = None if kept.all() else kept
+        if self.finder is None or not everywhere or not asked.isfinite().all():
+            return best_rows(asked, self.shards, k, sign, counted)
+        rows, scores, enough = self.finder.best(asked, k, sign, kept)
+        if not enough.all():
+            some = asked[torch.from_numpy(~enough)]
+            rows[~enough], scores[~enough] = best_rows(some, self.shards, k, sign, counted)
+        return rows, scores
 
     def self_scores(self) -> np.ndarray:
         if self.changed:
@@ -63,7 +80,7 @@ class FittedIndex(Fitted):
 
     def holding(self, shards: Sequence[Shard]) -> FittedIndex:
         """The same index on files that were mapped again; on none to be pickled."""
-        return self._with(shards=shards)
+        return self._with(shards=shards, finder=None)
 
     def explaining(self, output: Any) -> FittedIndex:
         return self._with(coordinates=self.coordinates.explaining(output))

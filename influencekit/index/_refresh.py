@@ -21,12 +21,12 @@ from influencekit.index._build import (
     learn,
     projection_options,
     read_map,
-    rounding,
     write_map,
 )
 from influencekit.index._build_folder import shard_settings
 from influencekit.index._contents import inner_folder
 from influencekit.index._coordinates import Coordinates
+from influencekit.index._rounding import rounding
 from influencekit.index._shards import Shard, dequantized
 from influencekit.index._updates import ChangedIndex
 from influencekit.index.files._fingerprints import model_digests
@@ -162,7 +162,7 @@ def _even(n: int, most: int) -> np.ndarray:
 
 
 def _scores(coordinates: Coordinates, queries: Any, plan: Plan) -> np.ndarray:
-    rows, _ = coordinates.rows(plan.train, plan.learned)
+    rows = coordinates.rows(plan.train, plan.learned)[0]
     return (coordinates.queries(queries) @ rows.mT).numpy()
 
 

@@ -5,27 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from influencekit._top_k import smallest_k
 from influencekit.index._products import Products
 from influencekit.index._shards import Shard
 from influencekit.utils._long_work import chunks
 
 __all__ = ["all_scores", "best_rows", "self_products"]
 
-#: Bytes of a block of rows in float32.
-BLOCK = 2**23
+#: Bytes of a block of rows in float32, and of its scores: those stay in the processor's cache.
+BLOCK, CACHE = 2**23, 2**19
+#: Fewest rows of a block that many queries are asked of.
+FEWEST = 256
+#: Share by which a score in float32 may differ from the same in float64.
+ROUNDING = 1e-6
 
 
-def blocks(shards: Sequence[Shard]) -> Iterator[tuple[slice, Shard, slice]]:
+def blocks(shards: Sequence[Shard], n_queries: int = 1) -> Iterator[tuple[slice, Shard, slice]]:
     """Blocks of rows: their places in the index, their shard, and their places in it.
 
-    They depend on the shards alone, so every reader computes the same products.
+    They depend on the shards and the number of queries alone, so every reader computes the same
+    products.
     """
-    start = 0
+    start, most = 0, max(FEWEST, CACHE // (4 * max(1, n_queries)))
     for shard in shards:
-        for own in chunks(len(shard), 4 * shard.coordinates.shape[1], BLOCK):
+        size = max(1, min(most, BLOCK // (4 * shard.coordinates.shape[1])))
+        for own in chunks(len(shard), 1, size):
             yield slice(start + own.start, start + own.stop), shard, own
         start += len(shard)
 
@@ -50,7 +56,7 @@ def all_scores(queries: Tensor, shards: Sequence[Shard], n_rows: int) -> np.ndar
     """
     products = _products(queries, shards)
     scores = np.empty((len(queries), n_rows))
-    for rows, shard, own in blocks(shards):
+    for rows, shard, own in blocks(shards, len(queries)):
         scores[:, rows] = block_scores(products, shard, own) * products.sizes
     return scores
 
@@ -76,24 +82,60 @@ def best_rows(
         Equal scores in row order.
     scores : ndarray of shape (m, k)
     """
-    products = _products(queries, shards)
-    costs = np.full((len(queries), k), np.inf)
-    places = np.full((len(queries), k), -1, dtype=np.intp)
-    for rows, shard, own in blocks(shards):
-        counted = slice(None) if among is None else np.flatnonzero(among[rows])
-        positions = np.arange(rows.start, rows.stop)[counted]
-        if len(positions) == 0:
-            continue
-        found = block_scores(products, shard, own)[:, counted]
-        found *= -sign
-        better = np.flatnonzero((found < costs[:, -1:]).any(1))
-        for i in better:  # earlier rows first, so that equal scores stay in row order
-            some = np.flatnonzero(found[i] < costs[i, -1])
-            joined = np.concatenate([costs[i], found[i, some]])
-            kept = smallest_k(joined[None], k)[0]
-            places[i] = np.concatenate([places[i], positions[some]])[kept]
-            costs[i] = joined[kept]
-    return places, -sign * costs * products.sizes
+    products, best = _products(sign * queries, shards), _Best(len(queries), k)
+    for rows, shard, own in blocks(shards, len(queries)):
+        block, scales = shard.coordinates[own], shard.scales[own]
+        estimates = products.estimates(block)
+        above = _may_be_above(estimates.clone(), products, scales, best.least)
+        if among is not None:
+            above &= torch.from_numpy(among[rows])
+        places = above.nonzero()[:, 0]
+        if len(places):
+            found = products.of_some(block, estimates, places).mul_(scales[places])
+            best.take(found.numpy(), rows.start + places.numpy())
+    return best.places, sign * best.scores * products.sizes
+
+
+def _may_be_above(estimates: Tensor, products: Products, scales: Tensor, least: Tensor) -> Tensor:
+    """Which rows may have a score above the least of some query's best, (n,) of bool.
+
+    ``estimates`` are overwritten.
+    """
+    largest = scales.max()
+    largest = torch.where(largest > 0, largest, 1.0)
+    # (estimate + slack) scale > steps least, each over the largest scale
+    needed = least * (products.steps / largest)
+    needed = (needed - ROUNDING * needed.abs()).float()
+    estimates.add_(products.slack).mul_((scales / largest).float()).sub_(needed)
+    return estimates.amax(0) > 0
+
+
+class _Best:
+    """The largest scores so far, of each query.
+
+    Parameters
+    ----------
+    m, k : int
+    """
+
+    def __init__(self, m: int, k: int):
+        self.scores = np.full((m, k), -np.inf)
+        self.places = np.full((m, k), -1, dtype=np.intp)
+
+    @property
+    def least(self) -> Tensor:
+        """Score that a row has to exceed, (m, 1), float64."""
+        return torch.from_numpy(self.scores[:, -1:])
+
+    def take(self, found: np.ndarray, rows: np.ndarray) -> None:
+        """Keep scores (m, n) of later rows that are larger; of equal ones the first rows."""
+        better = (found > self.scores[:, -1:]).any(1)
+        scores = np.concatenate([self.scores[better], found[better]], axis=1)
+        places = np.broadcast_to(rows, (int(better.sum()), len(rows)))
+        places = np.concatenate([self.places[better], places], axis=1)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, : self.scores.shape[1]]
+        self.scores[better] = np.take_along_axis(scores, best, axis=1)
+        self.places[better] = np.take_along_axis(places, best, axis=1)
 
 
 def _products(queries: Tensor, shards: Sequence[Shard]) -> Products:

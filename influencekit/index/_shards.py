@@ -10,15 +10,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.index.files._folder import map_array, write_array
+from influencekit.index.files._folder import checksum, map_array, write_array
 from influencekit.utils._archives import DamagedFile
 
-__all__ = ["DTYPES", "Shard", "dequantized", "open_shard", "quantized", "write_shard"]
+__all__ = [
+    "DTYPES",
+    "Shard",
+    "dequantized",
+    "described",
+    "is_whole",
+    "noted",
+    "open_shard",
+    "quantized",
+    "summed",
+    "write_shard",
+]
 
 #: What an entry of a row may be stored as.
 DTYPES = ("float32", "float16", "int8")
 #: Largest stored integer.
 _STEPS = 127
+#: Files of a shard, whose checksums are kept in this order.
+PARTS = ("coordinates", "factors")
+#: Bytes of the largest file that is compared with its checksum: of all, or of none.
+ALL, NONE = 2**63, 0
+_REPAIR = (
+    "fit(model, X, y) on this folder, with the data and settings of its build, writes damaged "
+    "shards again. An index that was changed since (add_rows, remove_rows, refresh) has to be "
+    "copied from a backup, or built in another folder"
+)
 
 
 @dataclass
@@ -80,20 +100,28 @@ def dequantized(coordinates: Tensor, scales: Tensor) -> Tensor:
 
 def write_shard(
     folder: Path, name: str, rows: Tensor, selves: Tensor, ratios: Tensor, dtype: str
-) -> dict[str, Any]:
-    """Write some rows, and say what a reader has to find.
+) -> None:
+    """Write some rows.
 
-    The file of coordinates is the last: a shard that has it is whole.
+    The file of checksums is the last: a shard that has it is whole.  A manifest takes it over.
     """
     coordinates, scales = quantized(rows, dtype)
     columns = torch.cat([scales[:, None], selves[:, None], ratios], dim=1)
-    factors = write_array(folder / f"factors-{name}.npy", columns.numpy())
-    own = write_array(folder / f"coordinates-{name}.npy", coordinates.numpy())
-    return {"coordinates": own, "factors": factors}
+    arrays = {"coordinates": coordinates, "factors": columns}
+    found = [
+        summed(folder, write_array(folder / f"{part}-{name}.npy", arrays[part].numpy()))["crc32"]
+        for part in PARTS
+    ]
+    write_array(folder / f"checksums-{name}.npy", np.array(found, dtype=np.uint32))
+
+
+def summed(folder: Path, part: dict[str, Any]) -> dict[str, Any]:
+    """What a manifest says of a file, with the checksum that it has now."""
+    return {**part, "crc32": checksum(folder / part["file"])}
 
 
 def described(name: str, n: int, dim: int, n_blocks: int, dtype: str) -> dict[str, Any]:
-    """What :func:`write_shard` says of a shard."""
+    """What a reader has to find of a shard, but for its checksums."""
     own, factors = np.dtype(dtype).str, np.dtype("f8").str
     return {
         "coordinates": {"file": f"coordinates-{name}.npy", "dtype": own, "shape": [n, dim]},
@@ -101,18 +129,45 @@ def described(name: str, n: int, dim: int, n_blocks: int, dtype: str) -> dict[st
     }
 
 
-def open_shard(folder: Path, entry: Any, dim: int, n_blocks: int, dtype: str) -> Shard:
+def noted(folder: Path, name: str, entry: dict[str, Any]) -> dict[str, Any] | None:
+    """A described shard with the checksums that it was written with; None if it is not there."""
+    own = {"file": f"checksums-{name}.npy", "dtype": np.dtype(np.uint32).str, "shape": [len(PARTS)]}
+    try:
+        sums = map_array(folder, own).tolist()
+    except DamagedFile:
+        return None
+    return {part: {**entry[part], "crc32": sums[i]} for i, part in enumerate(PARTS)}
+
+
+def is_whole(folder: Path, entry: dict[str, Any] | None) -> bool:
+    """Whether the files of a shard are there, with the content that was written."""
+    try:
+        return entry is not None and all(
+            map_array(folder, part, ALL) is not None for part in entry.values()
+        )
+    except DamagedFile:
+        return False
+
+
+def open_shard(
+    folder: Path, entry: Any, dim: int, n_blocks: int, dtype: str, verify: bool = False
+) -> Shard:
     """Map a shard.
 
     Raises
     ------
     DamagedFile
-        If its files are not what the manifest says, or do not fit together.
+        If its files are not what the manifest says, or do not fit together; with ``verify``, if
+        their content is not what was written.
     """
     if not isinstance(entry, dict):
         raise DamagedFile("the manifest of the index does not describe its shards")
-    coordinates = map_array(folder, entry.get("coordinates"))
-    factors = map_array(folder, entry.get("factors"))
+    try:
+        coordinates, factors = (
+            map_array(folder, entry.get(part), ALL if verify else NONE) for part in PARTS
+        )
+    except DamagedFile as error:
+        raise DamagedFile(f"{error}. {_REPAIR}") from error
     n = len(coordinates)
     fits = coordinates.shape == (n, dim) and factors.shape == (n, 2 + n_blocks)
     if not fits or coordinates.dtype != np.dtype(dtype) or factors.dtype != np.float64:

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit._top_k import smallest_k
+from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
 from influencekit.attributors.first_order._first_order import FirstOrder
 from influencekit.attributors.influence._fitted_influence import FittedInfluence
 from influencekit.base import BaseAttributor, Fitted
@@ -47,7 +48,8 @@ class TwoStage(SuggestingEstimator):
     -----
     A row that the index does not find cannot be returned: :meth:`recall_at_k` says how often that
     happens, at the price of scoring all rows.  "cg" and first-order methods compute products with
-    the candidates only; other methods score all rows and keep the candidates.
+    the candidates only, and ``AdamWInfluence(removal_order="finite")`` replays only them; other
+    methods score all rows and keep the candidates.
 
     Examples
     --------
@@ -223,3 +225,8 @@ def _(fitted: FittedInfluence, queries: Examples, rows: np.ndarray) -> np.ndarra
     solver.problem = fitted.curvature.problem.take(torch.from_numpy(rows))
     some.curvature = solver
     return some.scores(queries)
+
+
+@candidate_scores.register
+def _(fitted: FittedTrajectory, queries: Examples, rows: np.ndarray) -> np.ndarray:
+    return fitted.of_rows(queries, rows)

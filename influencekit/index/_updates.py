@@ -16,6 +16,7 @@ from influencekit.data._examples import each, open_examples
 from influencekit.index._build import Plan, build_shards
 from influencekit.index._build_folder import shard_settings
 from influencekit.index._contents import Contents, write_contents
+from influencekit.index._shards import ALL, PARTS, summed
 from influencekit.index.files._fingerprints import data_digest
 from influencekit.index.files._folder import map_array, write_array
 from influencekit.utils._torch import with_gradients
@@ -121,9 +122,10 @@ class ChangedIndex(BaseAttributor):
     def _without(self, entry: dict[str, Any], kept: np.ndarray, number: int) -> dict[str, Any]:
         """A shard's rows that are left, with the same bits."""
         folder, name = Path(self.folder), f"{self.contents_.generation + 1:06d}-{number:06d}"
+        files = {part: folder / f"{part}-c{name}.npy" for part in PARTS}
         return {
-            part: write_array(folder / f"{part}-c{name}.npy", map_array(folder, entry[part])[kept])
-            for part in ("factors", "coordinates")
+            part: summed(folder, write_array(path, map_array(folder, entry[part], ALL)[kept]))
+            for part, path in files.items()
         }
 
     def _change(self, contents: Contents, coordinates: Any = None) -> None:

@@ -11,7 +11,13 @@ import numpy as np
 
 from influencekit.exceptions import InfluenceKitWarning, ResourceError, warn_user
 from influencekit.utils._archives import read_arrays
-from influencekit.utils._files import check_writable, remove_abandoned, whole_file, writing
+from influencekit.utils._files import (
+    check_writable,
+    remove_abandoned,
+    remove_once,
+    whole_file,
+    writing,
+)
 
 __all__ = ["OutputCache"]
 
@@ -49,6 +55,9 @@ class OutputCache:
         self.what = what
         self.folder = Path(directory) / key
         check_writable(directory, "cache_dir", n_bytes)
+        for inner in Path(directory).iterdir():  # those of other keys, too
+            if inner.is_dir() and inner != self.folder:
+                remove_once(str(inner.resolve()))
         remove_abandoned(self.folder)
 
     def load(self, chunk_key: str, shape: tuple[int, int]) -> np.ndarray | None:

@@ -14,14 +14,12 @@ from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import check_on_nan, warn_kept
 from influencekit.training.leave_one_out._function import (
     DTYPES,
-    EVALUATION_ROWS,
-    Reruns,
     _check_arguments,
     _key,
     _replay,
-    _Tables,
     _why_in_turn,
 )
+from influencekit.training.leave_one_out._reruns import EVALUATION_ROWS, Reruns, Tables
 from influencekit.training.stack._tasks import Evaluation
 from influencekit.training.subsets._subset_outputs import SubsetOutputs, check_masks
 from influencekit.training.trajectory._trajectory import Trajectory
@@ -144,7 +142,7 @@ def rerun_without(
     cache = None
     if cache_dir is not None:
         cache = OutputCache(cache_dir, _key(reruns, evaluation, output), "it is trained again")
-    tables = _Tables(reruns, evaluation, cache, on_nan)
+    tables = Tables(reruns, evaluation, cache, on_nan)
     starts = list(range(0, len(kept), chunk_size))
     bar = progress(starts, "reruns", verbose, unit="chunk")
     outputs = np.concatenate([tables.keeping(kept[i : i + chunk_size], i) for i in bar])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
 import platform
@@ -15,12 +16,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["check_writable", "remove_abandoned", "unfinished_name", "whole_file", "writing"]
+__all__ = [
+    "check_writable",
+    "remove_abandoned",
+    "remove_once",
+    "unfinished_name",
+    "whole_file",
+    "writing",
+]
 
 #: Prefix of the names of unfinished files.
 UNFINISHED = "unfinished-"
 _STALE_SECONDS = 3600  # longer than any write takes
 _TRIED_BYTES = 4096  # a block of most file systems
+#: What follows the prefix: machine, process, chance, and when the process began.
+_OWN_NAME = re.compile(r"([0-9a-f]{8})-(\d+)-[0-9a-f]{16}\.(\d*)")
 
 
 @contextmanager
@@ -29,7 +39,8 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
     Until then, every writer has its own file in the same folder. If several write to the same name,
     the last one to finish wins, and a reader sees either the old file or the new one. If writing
-    fails, the old file stays and nothing else is left behind.
+    fails, the old file stays and nothing else is left behind. What killed processes left in the
+    folder is removed, once in a process.
 
     Parameters
     ----------
@@ -62,6 +73,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
             f"path: {str(path)!r} has no folder {str(path.parent)!r}; accepted is a file name in "
             f"an existing folder. Make the folder first."
         )
+    remove_once(str(path.parent.resolve()))
     own = path.with_name(f"{unfinished_name()}{path.suffix}")
     try:
         with open(own, "xb") as file:
@@ -106,6 +118,7 @@ def is_abandoned(path: Path, prefix: str = UNFINISHED) -> bool:
     """Whether the process that wrote an unfinished file or folder has ended.
 
     Of files of other machines only the age is known; their folders may be at work for hours.
+    Other files, which somebody named like this, never count.
 
     Parameters
     ----------
@@ -118,11 +131,12 @@ def is_abandoned(path: Path, prefix: str = UNFINISHED) -> bool:
     -------
     bool
     """
-    machine, _, rest = path.name.removeprefix(prefix).partition("-")
-    number, _, own = rest.partition("-")
-    if machine == _machine() and number.isdigit() and os.name == "posix":
-        began = re.match(r"[0-9a-f]+\.(\d+)", own)
-        another = began is not None and began[1] != _begun(int(number))
+    parts = _OWN_NAME.match(path.name.removeprefix(prefix))
+    if parts is None:
+        return False
+    machine, number, began = parts.groups()
+    if machine == _machine() and os.name == "posix":
+        another = bool(began) and began != _begun(int(number))
         return another or not _runs(int(number))
     return not path.is_dir() and time.time() - path.stat().st_mtime > _STALE_SECONDS
 
@@ -153,6 +167,12 @@ def remove_abandoned(folder: Path, prefix: str = UNFINISHED) -> None:
         with suppress(FileNotFoundError, PermissionError):
             if is_abandoned(path, prefix):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@functools.cache
+def remove_once(folder: str, prefix: str = UNFINISHED) -> None:
+    """:func:`remove_abandoned`, for the first time in this process only."""
+    remove_abandoned(Path(folder), prefix)
 
 
 def check_writable(folder: str | os.PathLike, argument: str, n_bytes: int = 0) -> None:

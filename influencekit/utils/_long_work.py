@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
@@ -13,10 +17,17 @@ import torch
 import tqdm.auto
 import tqdm.std
 
-__all__ = ["chunks", "format_bytes", "free_memory", "parse_memory", "progress"]
+__all__ = ["chunks", "format_bytes", "free_memory", "one_notice", "parse_memory", "progress"]
 
 #: Seconds between lines in a log.
 LOG_SECONDS = 30
+
+#: Seconds after which silent work looks how much is left, and how much left is said.
+LOOK_SECONDS, LONG_SECONDS = 5, 60
+NOTICE = "%s: %s of %s after %.0f s, about %.1f min to go; verbose=1 shows the progress"
+LOG = logging.getLogger("influencekit.progress")
+#: Whether the call of this thread has said that it is long; None outside of calls.
+_CALL = threading.local()
 
 #: More bytes than any machine has.
 _ABSURD = 10**14
@@ -149,7 +160,9 @@ def progress(items: Iterable | None, description: str, verbose: int = 0, **optio
     """Iterate over items, and show the progress if ``verbose`` is positive.
 
     Terminals show a bar, notebooks a widget (or a bar, without ipywidgets). If the error stream is
-    a file or a pipe, a line is written every 30 seconds and at the end.
+    a file or a pipe, a line is written every 30 seconds and at the end.  The logger
+    ``influencekit.progress`` gets a line every 30 seconds in any case, at level INFO, and where
+    ``verbose`` is 0, one at level WARNING for work that will take more than a minute.
 
     Parameters
     ----------
@@ -167,8 +180,23 @@ def progress(items: Iterable | None, description: str, verbose: int = 0, **optio
     items : tqdm
         The same items.
     """
-    bar = tqdm.auto.tqdm if _redraws() else _LogLines
-    return bar(items, desc=description, disable=verbose <= 0, **options)
+    if verbose <= 0:
+        return _Silent(items, desc=description, **options)
+    bar = _bar_class() if _redraws() else _LogLines
+    return bar(items, desc=description, **options)
+
+
+@contextmanager
+def one_notice() -> Iterator[None]:
+    """Say of all long work inside the block at most once that it is long."""
+    if getattr(_CALL, "said", None) is not None:  # part of another call
+        yield
+        return
+    _CALL.said = False
+    try:
+        yield
+    finally:
+        _CALL.said = None
 
 
 def _redraws() -> bool:
@@ -176,6 +204,66 @@ def _redraws() -> bool:
     if tqdm.auto.notebook_tqdm is not tqdm.std.tqdm:
         return True  # ipywidgets are installed
     return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
+
+
+class _Logged:
+    """Also writes a line for loggers now and then."""
+
+    desc: str
+    n: Any
+    total: Any
+    _logged = 0.0
+
+    def _log(self, start: float) -> None:
+        now = time.monotonic()
+        if now - max(start, self._logged) >= LOG_SECONDS:
+            self._logged = now
+            LOG.info("%s: %s of %s after %.0f s", self.desc, self.n, self.total, now - start)
+
+
+class _Silent(_Logged, tqdm.std.tqdm):
+    """No bar, but a notice if the work turns out to be long."""
+
+    monitor_interval = 0
+
+    def __init__(self, items: Iterable | None = None, desc: str = "", **options: Any):
+        super().__init__(items, **{**options, "disable": True})
+        self.desc, self._start, self._said = desc, time.monotonic(), False
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self.iterable:
+            yield item
+            self.update(1)
+
+    def update(self, n: float | None = 1) -> bool | None:
+        self.n += n
+        passed = time.monotonic() - self._start
+        if passed >= LOOK_SECONDS:
+            self._log(self._start)
+            self._notice(passed)
+        return None
+
+    def _notice(self, passed: float) -> None:
+        if self._said or not self.total or not 0 < self.n < self.total:
+            return
+        left = passed * (self.total - self.n) / self.n
+        if left > LONG_SECONDS:
+            self._said, said = True, getattr(_CALL, "said", None)
+            if not said:
+                LOG.warning(NOTICE, self.desc, self.n, self.total, passed, left / 60)
+            if said is not None:
+                _CALL.said = True
+
+
+def _bar_class() -> type:
+    """The bar of terminals or notebooks, which also writes lines for loggers."""
+
+    class Bar(_Logged, tqdm.auto.tqdm):
+        def display(self, *given: Any, **options: Any) -> Any:
+            self._log(self.__dict__.setdefault("_began", time.monotonic()))
+            return super().display(*given, **options)
+
+    return Bar
 
 
 class _LogLines(tqdm.std.tqdm):
@@ -190,6 +278,7 @@ class _LogLines(tqdm.std.tqdm):
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:  # noqa: ARG002  the names are tqdm's
         self.fp.write(f"{self}\n")
+        LOG.info("%s", self)
         return True
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["import_optional"]
 
 
-def import_optional(module: str, caller: str) -> Any:
+def import_optional(module: str, caller: str, package: str | None = None) -> Any:
     """Return a module, or say how to install its package.
 
     Parameters
@@ -17,6 +17,8 @@ def import_optional(module: str, caller: str) -> Any:
         Such as "matplotlib.pyplot".
     caller : str
         Name of the caller, the subject of the message.
+    package : str or None, default=None
+        What is installed; None is the module's first name.
 
     Returns
     -------
@@ -30,7 +32,7 @@ def import_optional(module: str, caller: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        package = module.split(".")[0]
+        package = package or module.split(".")[0]
         raise ImportError(
             f"{caller} needs {package}, which is not installed. "
             f"Install it with `pip install {package}`."

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from influencekit.exceptions import LostWorkersError
 
-__all__ = ["in_parallel", "one_thread"]
+__all__ = ["in_parallel", "one_thread", "shared_out"]
 
 #: Rounds without one finished item after which the work is given up.
 _ROUNDS = 3
@@ -71,6 +71,30 @@ def in_parallel(
             ) from lost
 
 
+def shared_out(
+    function: Callable[..., Any], items: Sequence[Any], n_jobs: int | None, **shared: Any
+) -> Iterator[tuple[int, Any]]:
+    """``function(item, **shared)`` of all items: by workers, if there are any, else here in order.
+
+    Here it is called with all threads that torch has; by workers with one.
+
+    Parameters
+    ----------
+    function, items, n_jobs, **shared
+        As for :func:`in_parallel`.
+
+    Yields
+    ------
+    position : int
+    found : object
+    """
+    if len(items) > 1 and joblib.effective_n_jobs(n_jobs) > 1:
+        yield from in_parallel(function, items, n_jobs, **shared)
+        return
+    for position, item in enumerate(items):
+        yield position, function(item, **shared)
+
+
 class _Lost(Exception):
     """The backend failed, and not one of the calls."""
 
@@ -116,7 +140,8 @@ def _told(
     try:
         if failed is not None:
             return position, failed, None
-        with one_thread():
+        # a worker does its slices alone
+        with joblib.parallel_config(backend="sequential"), one_thread():
             return position, None, function(item, **shared)
     except Exception as error:
         return position, error, None

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from influencekit.utils._long_work import one_notice
+
 __all__ = [
     "MODULE_LOCK",
     "SavedBytes",
@@ -65,7 +67,7 @@ def with_gradients(function: F) -> F:
 
 @contextmanager
 def _gradients_on() -> Iterator[None]:
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), one_notice():
         yield
 
 

@@ -6,9 +6,22 @@ __all__ = ["ROWS"]
 
 _BUILT = "index = AttributionIndex(InfluenceFunction(), 'i').fit(model, X, y); "
 _CHANGED = _BUILT + "index.remove_rows([0]); "
+_DAMAGED = _BUILT + (
+    "from pathlib import Path; path = next(Path('i').glob('factors*')); "
+    "path.write_bytes(path.read_bytes()[:-1] + b'?'); "
+)
 _SEARCH = "LDSSearch(InfluenceFunction(), **quick)"
 
 ROWS = [
+    Row(
+        "with the data and settings of its build, writes damaged",
+        _DAMAGED + "AttributionIndex.open('i', model)",
+        {
+            "fit(model, X, y) on this folder": (
+                "AttributionIndex(InfluenceFunction(), 'i').fit(model, X, y)"
+            ),
+        },
+    ),
     Row(
         "holds an index of another model, other data or other",
         _BUILT + "AttributionIndex(InfluenceFunction(), 'i').fit(model, X[:40], y[:40])",

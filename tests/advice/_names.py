@@ -45,6 +45,17 @@ class Net(TwoLayers):
     """Four features, three classes."""
 
 
+class HalfNet(Net):
+    """Trained in a dtype that numpy does not have."""
+
+    def __init__(self):
+        super().__init__()
+        self.bfloat16()
+
+    def forward(self, X):
+        return super().forward(X.bfloat16()).float()
+
+
 class SoftNet(Net):
     def forward(self, X):
         return super().forward(X).softmax(1)
@@ -89,6 +100,11 @@ class ClassesSecond(nn.Module):
 class OwnLoss(NeuralNetClassifier):
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         return 2 * super().get_loss(y_pred, y_true, *args, **kwargs)
+
+
+class OwnInfer(NeuralNetClassifier):
+    def infer(self, x, **fit_params):
+        return super().infer(2 * x, **fit_params)
 
 
 class Odd(torch.optim.Optimizer):

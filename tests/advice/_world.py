@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import threading
 import warnings
 from functools import cache, partial
 
@@ -25,7 +26,7 @@ ROOMS = (
     "training values"
 )
 
-with_generator = partial(lambda *_, left: world()["model"], left=iter(()))  # no fingerprint
+with_lock = partial(lambda *_, lock: world()["model"], lock=threading.Lock())  # no fingerprint
 
 
 def retrained(model, **options):
@@ -60,7 +61,7 @@ def world():
     for library in (linear_model, neural_network):
         names |= {name: getattr(library, name) for name in library.__all__}
     names |= {k: v for k, v in vars(_names).items() if not k.startswith("_")}
-    names |= {f.__name__: f for f in (recorded, retrained)} | {"with_generator": with_generator}
+    names |= {f.__name__: f for f in (recorded, retrained)} | {"with_lock": with_lock}
     names |= data()
     return names | models(names)
 

@@ -46,6 +46,10 @@ def poisson(y, **given):
     return lambda: fit(as_task(net(1), nn.PoissonNLLLoss(**given)), X, y)
 
 
+def criterion(loss, n_out=1):
+    return as_task(net(n_out), loss)
+
+
 def shares(y):
     return lambda: fit(task(), X, np.asarray(y))
 
@@ -91,6 +95,12 @@ LOSSES = [
     ("bce_net_signs",
      lambda: fit(net_with(BCE).fit(X, FLOAT[:, None]), X, 2 * FLOAT[:, None] - 1),
      "y; -1; 0 to 1"),
+    ("multilabel_margin_signs", lambda: fit(criterion(nn.MultiLabelSoftMarginLoss(), 2), X, -HALF),
+     "y; -0.5; from 0 to 1"),
+    ("soft_margin_zeros", lambda: fit(criterion(nn.SoftMarginLoss()), X, FLOAT[:, None]),
+     "y; got 0; -1 and 1"),
+    ("hinge_embedding_zeros", lambda: fit(criterion(nn.HingeEmbeddingLoss()), X, FLOAT[:, None]),
+     "y; got 0; -1 and 1"),
     ("poisson_negative", poisson(changed(COUNTS, -1.0)), "y; -1; 0 or more"),
     ("poisson_negative_without_log", poisson(changed(COUNTS, -1.0), log_input=False),
      "y; -1; 0 or more"),

@@ -31,7 +31,6 @@ from tests.bad_inputs._world import (
     net,
     outputs,
     retrain,
-    skorch_net,
     task,
 )
 
@@ -184,8 +183,6 @@ ROWS = [
     ("retrain_transformers_without_pipeline", lambda: retrain(refit_transformers=True),
      "refit_transformers; Pipeline"),
     ("retrain_X_fit_without_pipeline", lambda: retrain(X_fit=X), "X_fit; Pipeline"),
-    ("retrain_jobs_of_the_stack",
-     lambda: retrain(model=skorch_net(), engine="stacked", n_jobs=2), "n_jobs; 2; stacked"),
     ("shapley_truncation_of_complementary",
      lambda: Shapley("complementary", n_trainings=48, truncation=0.5).fit(
          classifier(), X, Y, X_query=X_QUERY, y_query=Y_QUERY),

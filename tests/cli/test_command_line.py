@@ -170,6 +170,30 @@ def test_a_file_is_not_unpickled_without_trust(tmp_path, capsys):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "option", "said"),
+    [
+        ("no_rows.csv", "size,age,word,target\n", "train", "--train: X: got no rows"),
+        ("no_rows.csv", "size,age,word,target\n", "queries", "--queries: X: got no rows"),
+        ("lacks.csv", "age,target\n1,0\n", "train", "--train: X: "),
+        ("lacks.csv", "age,target\n1,0\n", "queries", "--queries: X: "),
+        ("nothing.jsonl", "", "train", "--train: nothing.jsonl has no columns"),
+    ],
+)
+def test_errors_about_rows_name_the_option(tmp_path, capsys, name, content, option, said):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert main(words("query", **{option: str(tmp_path / name)})) == 1
+    assert f"error: {said}" in capsys.readouterr().err
+
+
+def test_arrays_without_targets_and_models_without_a_name_are_told(tmp_path, capsys):
+    np.savez(tmp_path / "alone.npz", X=np.ones((3, 2)))
+    assert main(words("query", train=str(tmp_path / "alone.npz"))) == 1
+    assert "alone.npz has no array y, the targets" in capsys.readouterr().err
+    assert main(words("query", model=":")) == 1
+    assert "error: --model: the module '' cannot be imported" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"a,b\n1,2\n", b"\x80\x04."])
 @pytest.mark.parametrize("name", ["m.joblib", "t.npz", "t.jsonl", "t.parquet"])
 def test_files_that_cannot_be_read_are_named(tmp_path, capsys, name, content):

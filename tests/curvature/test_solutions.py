@@ -18,6 +18,7 @@ from influencekit.curvature import (
     Solution,
     SolvedCurvature,
 )
+from influencekit.curvature._operators import CurvatureOperator
 from influencekit.exceptions import ConvergenceWarning, HeldOutRowsWarning
 from tests._shared.marks import NOT_TRAINED
 from tests.curvature._hessian_reference import D, M, N, dense_problem
@@ -188,3 +189,35 @@ def test_a_solver_that_returns_a_tensor_is_told():
     dense = dense_problem("ggn", "constant")
     with pytest.raises(TypeError, match=r"Bare.solve returned a Tensor; it must return a Solution"):
         Bare(dense.problem).products(dense.queries, 0.1)
+
+
+@pytest.mark.filterwarnings("ignore:LiSSA takes up to")
+def test_lissa_on_all_rows_solves_each_query_by_itself():
+    dense = dense_problem("ggn", "constant")
+    fitted = LiSSA(rows_per_step=None, rtol=0.05).factorize(dense.problem)
+    queries = torch.as_tensor(dense.query)
+    together = fitted.solve(queries, 0.05)
+    assert len(set(together.iterations)) > 1
+    for i in range(M):
+        alone = fitted.solve(queries[i : i + 1], 0.05)
+        np.testing.assert_allclose(alone.products[0], together.products[i], rtol=1e-9)
+        assert alone.iterations[0] == together.iterations[i]
+
+
+@pytest.mark.filterwarnings("ignore:LiSSA takes up to")
+def test_a_long_series_forms_the_matrix(monkeypatch):
+    dense = dense_problem("ggn", "constant")
+    fitted = LiSSA(rows_per_step=None, rtol=1e-8).factorize(dense.problem)
+    multiply, asked = CurvatureOperator.data, []
+
+    def counting(operator, vectors, rows=None):
+        asked.append(len(vectors))
+        return multiply(operator, vectors, rows)
+
+    monkeypatch.setattr(CurvatureOperator, "data", counting)
+    found = fitted.solve(torch.as_tensor(dense.query), 0.05)
+    p = len(dense.curvature)
+    assert found.iterations.sum() > 5 * p
+    assert sum(asked) < 2 * p + 3 * M
+    expected = np.linalg.solve(dense.curvature + 0.05 * np.eye(p), dense.query.T).T
+    np.testing.assert_allclose(found.products, expected, atol=1e-6 * np.abs(expected).max())

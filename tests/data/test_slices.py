@@ -175,7 +175,36 @@ def test_hugging_face_datasets(tmp_path):
     datasets.Dataset.from_pandas(table.assign(target=Y)).save_to_disk(tmp_path / "set")
     rows = open_slices(tmp_path / "set", target="target", slice_rows=30)
     expected = GradDot().fit(model, table, Y).score(table[:2], Y[:2])
-    np.testing.assert_allclose(GradDot().fit(model, rows).score(table[:2], Y[:2]), expected)
+    np.testing.assert_array_equal(GradDot().fit(model, rows).score(table[:2], Y[:2]), expected)
+
+
+def test_hugging_face_columns_are_those_of_the_table(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    table = frame()
+    table.loc[3, "word"], table.loc[5, "size"] = None, np.nan
+    table["age"] = table["age"].round().astype("Int64")
+    table.loc[40, "age"] = None
+    whole = datasets.Dataset.from_pandas(table.assign(target=Y))
+    read = list(open_slices(whole, target="target", slice_rows=29).slices())
+    assert [len(X) for X, _ in read] == [29, 29, 12]
+    joined = type(table)({name: np.concatenate([part[name] for part, _ in read]) for name in table})
+    assert (joined["word"].isna() == table["word"].isna()).all()
+    assert joined["word"].dropna().tolist() == table["word"].dropna().tolist()
+    np.testing.assert_array_equal(joined["size"], table["size"])
+    np.testing.assert_array_equal(joined["age"].astype(float), table["age"].astype(float))
+    np.testing.assert_array_equal(np.concatenate([y for _, y in read]), Y)
+    (last, _), *_ = open_slices(whole.select([69, 0]), target="target").slices()
+    assert last["word"].tolist() == [table["word"][69], table["word"][0]]
+
+    vectors = datasets.Dataset.from_dict({"x": X.tolist(), "target": Y.tolist()})
+    (rows, _), *_ = open_slices(vectors, target="target").slices()
+    np.testing.assert_array_equal(rows, X)
+    assert rows.dtype == np.float64
+    words = open_slices(whole, target="target", columns=["word"])
+    assert next(iter(words.slices()))[0].shape == (70,)
+    datasets.DatasetDict({"train": whole, "test": whole}).save_to_disk(tmp_path / "both")
+    with pytest.raises(ValueError, match=r"holds several datasets \(test, train\)"):
+        open_slices(tmp_path / "both", target="target")
 
 
 @pytest.mark.parametrize(

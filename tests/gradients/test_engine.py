@@ -13,6 +13,7 @@ from influencekit.exceptions import ResourceError, UnsupportedModelError
 from influencekit.gradients import (
     GradientEngine,
     Gradients,
+    _operations,
     ggn_cotangent,
     loss_cotangent,
     output_cotangent,
@@ -158,7 +159,8 @@ def _large_problem():
 
 
 def test_operations_over_the_limit_are_refused_with_numbers(monkeypatch):
-    monkeypatch.setattr(gradients_module, "disk_room", lambda: 0)  # else the matrix goes there
+    for module in (gradients_module, _operations):  # else the matrix goes there
+        monkeypatch.setattr(module, "disk_room", lambda: 0)
     task, examples = _large_problem()
     engine = GradientEngine(task, max_memory=100_000)
     gradients = Gradients(engine, examples, loss_cotangent(task))

@@ -224,7 +224,7 @@ def test_groups_stand_around_an_index(tmp_path):
         AttributionIndex(GroupAttributor(GradDot()), tmp_path / "j").fit(net(), X, y)
 
 
-@pytest.mark.parametrize("attributor", [InfluenceFunction("cg"), InfluenceFunction("ekfac")])
+@pytest.mark.parametrize("attributor", [InfluenceFunction("cg"), InfluenceFunction("datainf")])
 def test_methods_without_coordinates_are_refused(attributor, tmp_path):
     with pytest.raises(ValueError, match="not inner products of few numbers"):
         built(attributor, tmp_path / "i")

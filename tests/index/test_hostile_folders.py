@@ -49,7 +49,9 @@ def largest_array(path):
 
 
 def changed(path, change):
+    """Whoever changes a manifest on purpose leaves its checksum out."""
     manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["check"]
     change(manifest)
     (path / "manifest.json").write_text(json.dumps(manifest))
 

@@ -35,6 +35,7 @@ def mapped(process, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the pages are Linux's to count")
 def test_processes_give_equal_scores_from_one_set_of_pages(tmp_path):
     n = 300  # copies of the rows, so that there are pages to share

@@ -2,7 +2,11 @@
 
 import io
 import json
+import os
 import pickletools
+import shutil
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -23,6 +27,8 @@ from influencekit import (
 from influencekit.exceptions import VersionWarning
 from influencekit.index import load, save
 from influencekit.index.files import _fingerprints
+from influencekit.index.files._folder import MARK
+from influencekit.utils._files import unfinished_name
 from tests.index._models import X, X_query, influence_by_hand, linear, net, y, y_query
 
 ATTRIBUTORS = {
@@ -108,7 +114,7 @@ def test_no_file_of_a_folder_is_a_pickle(tmp_path):
 def test_what_has_no_safe_form_is_refused_by_name(attributor, named, tmp_path):
     with pytest.raises(TypeError, match=named):
         save(attributor.fit(net(), X, y), tmp_path)
-    assert not (tmp_path / "manifest.json").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_attributor_of_another_package_is_refused(tmp_path):
@@ -117,6 +123,30 @@ def test_an_attributor_of_another_package_is_refused(tmp_path):
 
     with pytest.raises(TypeError, match="Mine: got a class of another package"):
         save(Mine().fit(net(), X, y), tmp_path)
+
+
+def test_what_a_killed_process_wrote_is_written_again(tmp_path, monkeypatch):
+    fitted, whole = GradDot().fit(net(), X, y), tmp_path / "whole"
+    save(fitted, whole)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    killed, running = tmp_path / "killed", tmp_path / "running"
+    for folder, number in ((killed, process.pid), (running, os.getpid())):
+        shutil.copytree(whole, folder)
+        (folder / "manifest.json").unlink()
+        (folder / unfinished_name(MARK).replace(f"-{os.getpid()}-", f"-{number}-")).touch()
+    save(fitted, killed)
+    assert sorted(p.name for p in killed.iterdir()) == sorted(p.name for p in whole.iterdir())
+    np.testing.assert_array_equal(
+        load(killed, net()).score(X_query, y_query), fitted.score(X_query, y_query)
+    )
+    with pytest.raises(FileExistsError, match="is not empty"):
+        save(fitted, running)
+    (killed / "manifest.json").unlink()  # files of somebody, beside half of another file
+    (killed / unfinished_name().replace(f"-{os.getpid()}-", f"-{process.pid}-")).touch()
+    with pytest.raises(FileExistsError, match="is not empty"):
+        save(fitted, killed)
+    assert (killed / "0.npy").exists()
 
 
 def test_another_model_is_refused(tmp_path):

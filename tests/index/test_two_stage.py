@@ -3,11 +3,19 @@
 import numpy as np
 import pytest
 
-from influencekit import AttributionIndex, GradDot, GroupAttributor, InfluenceFunction
+from influencekit import (
+    AdamWInfluence,
+    AttributionIndex,
+    GradDot,
+    GroupAttributor,
+    InfluenceFunction,
+)
+from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
 from influencekit.curvature import ConjugateGradient
 from influencekit.index import TwoStage
 from influencekit.index import _two_stage as stages
 from tests.index._models import X, X_query, net, y, y_query
+from tests.training.trajectory.test_adjoint import data, make_run, recorded
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 QUERIES = X_query, y_query
@@ -56,6 +64,34 @@ def test_all_rows_as_candidates_miss_nothing(index):
     found, exact = few.top_k(*QUERIES, k=10)[0], GradDot().fit(net(), X, y).top_k(*QUERIES, k=10)[0]
     shares = [len(set(a) & set(b)) / 10 for a, b in zip(found, exact, strict=True)]
     assert few.recall_at_k(*QUERIES, k=10) == np.mean(shares) < 1
+
+
+@pytest.mark.parametrize("order", ["finite", "derivative"])
+def test_adamw_replays_the_candidates(order, tmp_path, monkeypatch):
+    run = make_run("adamw")
+    _, task, trajectory = recorded(run)
+    queries = data(1, 2)
+    index = AttributionIndex(GradDot(), tmp_path / "i").fit(task, run.X, run.y)
+    rescore = AdamWInfluence(trajectory, removal_order=order)
+    both = TwoStage(index, rescore, n_candidates=5).fit(task, run.X, run.y)
+    exact = both.rescore_.score(*queries)
+    pushed, replayed = FittedTrajectory._pushed, []
+    monkeypatch.setattr(
+        FittedTrajectory,
+        "_pushed",
+        lambda self, *rest: (replayed.append(len(rest[-1])), pushed(self, *rest))[1],
+    )
+    rows, scores = both.top_k(*queries, k=3)
+    candidates = index.top_k(*queries, k=5)[0]
+    assert replayed == ([len(np.unique(candidates))] if order == "finite" else [])
+    assert len(np.unique(candidates)) < len(run.X)
+    for own, found, values, all_scores in zip(candidates, rows, scores, exact, strict=True):
+        best = own[np.argsort(-all_scores[own])[:3]]
+        np.testing.assert_array_equal(found, best)
+        np.testing.assert_allclose(values, all_scores[best], rtol=1e-10)
+    top = np.argsort(-exact, axis=1)[:, :3]
+    shares = [len(np.intersect1d(a, b)) / 3 for a, b in zip(rows, top, strict=True)]
+    assert both.recall_at_k(*queries, k=3) == pytest.approx(np.mean(shares))
 
 
 def test_what_does_not_fit_together_is_refused(index):

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -14,10 +15,23 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import torch
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from skorch import NeuralNetClassifier
+from torch import nn
 
-from influencekit import AttributionIndex, InfluenceFunction
+from influencekit import (
+    AttributionIndex,
+    FurtherTraining,
+    GradDot,
+    InfluenceFunction,
+    as_task,
+    retrain_on_subsets,
+)
 from influencekit.exceptions import LostWorkersError
+from influencekit.gradients import _workers
+from influencekit.training import TrajectoryRecorder, trajectory_leave_one_out
 from tests.index._deadly import deadly
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -49,6 +63,24 @@ def alone(tmp_path_factory):
     task = deadly(flag)
     built = index(folder / "i").fit(task, X, Y)
     return flag, task, files(folder / "i"), built.top_k(X[:20], Y[:20], k=5)
+
+
+ATTRIBUTORS = [
+    GradDot(batch_size=16, max_memory="300kB"),
+    InfluenceFunction("ggn", batch_size=16, **OPTIONS),
+    InfluenceFunction("ekfac", batch_size=16, max_memory="300kB", damping=0.1),
+]
+
+
+@pytest.fixture
+def small_slices(monkeypatch):
+    """Slices of two batches."""
+    monkeypatch.setattr(_workers, "_ROWS", 32)
+
+
+def answers(attributor, task):
+    fitted = attributor.fit(task, X, Y)
+    return np.concatenate([fitted.score(X[:9], Y[:9]).ravel(), fitted.self_influence()])
 
 
 def started(*words):
@@ -138,6 +170,76 @@ def test_a_lost_scheduler_is_said_and_the_same_call_goes_on(alone, tmp_path):
         print(f"said after {time.monotonic() - start:.0f} s")
     index(tmp_path / "i").fit(task, X, Y)
     assert files(tmp_path / "i") == expected
+
+
+def test_passes_on_loky_with_a_killed_worker_have_the_bits_of_one_process(tmp_path, small_slices):
+    flag = tmp_path / "flag"
+    task = deadly(flag)
+    alone = [answers(attributor, task) for attributor in ATTRIBUTORS]
+    flag.touch()
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        together = [answers(attributor, task) for attributor in ATTRIBUTORS]
+    assert not flag.exists()  # one was killed
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_passes_on_dask_with_a_killed_worker_and_a_lost_scheduler(
+    tmp_path, small_slices, monkeypatch
+):
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    flag = tmp_path / "flag"
+    task = deadly(flag)
+    alone = [answers(attributor, task) for attributor in ATTRIBUTORS]
+    with cluster(4) as (scheduler, address, _), distributed.Client(address) as client:
+        client.wait_for_workers(4, timeout=240)
+        with joblib.parallel_config(backend="dask"):
+            flag.touch()
+            together = [answers(attributor, task) for attributor in ATTRIBUTORS]
+            assert not flag.exists()
+            assert len(client.scheduler_info()["workers"]) == 3
+            in_order = _workers._in_order
+
+            def killing(found):
+                for one in in_order(found):
+                    scheduler.send_signal(signal.SIGKILL)
+                    yield one
+
+            monkeypatch.setattr(_workers, "_in_order", killing)
+            with pytest.raises(LostWorkersError, match="the same call goes on"):
+                answers(ATTRIBUTORS[0], task)
+    monkeypatch.setattr(_workers, "_in_order", in_order)
+    together.append(answers(ATTRIBUTORS[0], task))
+    for one, other in zip(together, [*alone, alone[0]], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_models_on_loky_have_the_bits_of_one_process():
+    torch.manual_seed(0)
+    task = as_task(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double(),
+                   loss=nn.CrossEntropyLoss())  # fmt: skip
+    held = FurtherTraining(lr=0.1, n_steps=3, left_out=np.arange(6), n_repeats=3, random_state=0,
+                           max_memory="20kB")  # fmt: skip
+    net = NeuralNetClassifier(nn.Sequential(nn.Linear(4, 2)), criterion=nn.CrossEntropyLoss,
+                              max_epochs=2, batch_size=10, train_split=None, verbose=0,
+                              callbacks=[TrajectoryRecorder()])  # fmt: skip
+    rows, labels = X[:20].astype("f4"), Y[:20]
+    net.fit(rows, labels)
+    plain = clone(net).set_params(callbacks=None)
+
+    def found(folder):
+        reruns = trajectory_leave_one_out(net, rows, labels, rows[:3], labels[:3], chunk_size=4)
+        masks = retrain_on_subsets(plain, rows, labels, rows[:3], labels[:3], n_subsets=20,
+                                   engine="stacked", cache_dir=folder, random_state=0)  # fmt: skip
+        scores = held.fit(task, X[:20], Y[:20]).score(X[:4], Y[:4])
+        return [reruns.outputs, masks.outputs, scores]
+
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+        alone = found(one)
+        with joblib.parallel_config(backend="loky", n_jobs=2):
+            together = found(two)
+    for left, right in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 def test_two_slices_from_the_command_line_at_once(tmp_path):

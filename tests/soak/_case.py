@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 
+from benchmarks.harness.limit import OverLimit, limit
 from influencekit.exceptions import InfluenceKitWarning
 from tests.soak._laws import (
     LAWS,
@@ -61,32 +60,13 @@ def _broken(case) -> Iterator[dict]:
         if law in LAWS and case.scores is None:
             break  # refused
         try:
-            with within(_LONGEST):
+            with limit(_LONGEST):
                 law(case)
         except BrokenLaw as error:
             yield {"law": error.law, "seen": str(error)}
-        except Exception as error:
+        except (Exception, OverLimit) as error:
             yield {"law": law.__name__, "seen": f"{type(error).__name__}: {error}"}
     after = state_of_the_world(case.problem)
     for name, value in before.items():
         if after[name] != value:
             yield {"law": f"unchanged: {name}", "seen": f"{value!r:.80} became {after[name]!r:.80}"}
-
-
-@contextmanager
-def within(seconds):
-    """End what computes for longer, where the system has timers."""
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def end(*_):
-        raise TimeoutError(f"over {seconds} s")
-
-    before = signal.signal(signal.SIGPROF, end)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)

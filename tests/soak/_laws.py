@@ -25,6 +25,10 @@ CLEAR = (ValueError, TypeError, ResourceError)
 NAMED = re.compile(r"^[A-Za-z_][\w .()\[\]'\"=,/-]{0,60}: ")
 
 
+#: Scores below it are rounding: a model that meets all its targets has gradients of 1e-16.
+_ROUNDING = 1e-12
+
+
 class BrokenLaw(Exception):
     """A law that does not hold, with its name and what was seen."""
 
@@ -40,7 +44,7 @@ def close(law, got, expected, tolerance):
         raise BrokenLaw(law, f"shape {got.shape} instead of {expected.shape}")
     if not np.isfinite(got).all():
         raise BrokenLaw(law, "NaN or infinity")
-    largest = np.abs(expected).max(initial=1e-30)
+    largest = np.abs(expected).max(initial=_ROUNDING)
     error = np.abs(got - expected).max(initial=0.0) / largest
     if error > tolerance:
         raise BrokenLaw(law, f"off by {error:.2g} of the largest score {largest:.3g}")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from influencekit.training import trajectory_leave_one_out
-from influencekit.training.leave_one_out._function import Reruns
+from influencekit.training.leave_one_out._reruns import Reruns
 from tests.training._rerun_reference import X, Y, recorded
 
 torch.set_num_threads(1)

@@ -84,7 +84,7 @@ def test_finished_chunks_are_found_again(tmp_path, monkeypatch):
     ask = {"masks": MASKS, "trajectory": trajectory, "cache_dir": tmp_path, "chunk_size": 2}
     first = rerun_without(task, X, Y, X[:6], Y[:6], **ask)
     monkeypatch.setattr(
-        "influencekit.training.leave_one_out._function.Reruns.keeping",
+        "influencekit.training.leave_one_out._reruns.Reruns.keeping",
         lambda *_: pytest.fail("trained again"),
     )
     again = rerun_without(task, X, Y, X[:6], Y[:6], **ask)

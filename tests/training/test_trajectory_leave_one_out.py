@@ -14,7 +14,7 @@ from torch import nn
 from influencekit import as_task
 from influencekit.exceptions import InfluenceKitWarning, TrajectoryError
 from influencekit.training import TrajectoryRecorder, trajectory_leave_one_out
-from influencekit.training.leave_one_out._function import Reruns
+from influencekit.training.leave_one_out._reruns import Reruns
 from tests.training import _rerun_resumable
 from tests.training._rerun_reference import (
     OPTIMIZERS,

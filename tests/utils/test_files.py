@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from influencekit import as_task
 from influencekit.exceptions import TrajectoryError
+from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._store import SPILLED
 from influencekit.training import SubsetOutputs, Trajectory, retrain_on_subsets
 from influencekit.training._cache import OutputCache
@@ -98,8 +101,8 @@ def test_opened_while_a_file_takes_its_name(tmp_path, monkeypatch):
     """A listed file is gone when it is looked at, and another one when it is deleted."""
     cache = OutputCache(tmp_path, "key")
     cache.folder.mkdir()
-    old = cache.folder / "unfinished-old.npz"
-    listed = [cache.folder / "unfinished-renamed.npz", old]
+    old, renamed = (cache.folder / f"unfinished-00000000-1-{'0' * 15}{i}.5.npz" for i in range(2))
+    listed = [renamed, old]
     monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(listed))
     unlink = Path.unlink
 
@@ -142,12 +145,14 @@ def test_opened_again_and_again_while_chunks_are_stored(tmp_path):
 
 
 def test_only_old_unfinished_files_are_removed(tmp_path):
-    for name in ("unfinished-old.npz", "unfinished-young.npz", "chunk.npz"):
+    old, young = (f"unfinished-00000000-1-{'0' * 15}{i}.5.npz" for i in range(2))
+    others = ["chunk.npz", "unfinished-novel.txt", young]  # a user's own file among them
+    for name in (old, *others):
         (tmp_path / name).write_bytes(b"")
-    for name in ("unfinished-old.npz", "chunk.npz"):
+    for name in (old, *others[:2]):
         os.utime(tmp_path / name, (0, 0))
     remove_abandoned(tmp_path)
-    assert names(tmp_path) == ["chunk.npz", "unfinished-young.npz"]
+    assert names(tmp_path) == sorted(others)
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -187,7 +192,7 @@ def test_what_a_killed_process_left_is_removed_at_once(tmp_path):
     own = unfinished_name()
     dead = own.replace(f"-{os.getpid()}-", f"-{killed_process()}-")
     machine = own.split("-")[1]
-    elsewhere = dead.replace(machine, "another1")
+    elsewhere = dead.replace(machine, "00000000")
     for name in (own, dead, elsewhere):
         (tmp_path / f"{name}.npz").write_bytes(b"")
     remove_abandoned(tmp_path)
@@ -219,11 +224,28 @@ def test_a_process_with_the_number_of_a_killed_one_is_another(tmp_path):
 
 def test_a_cache_begins_by_removing_what_killed_processes_left(tmp_path):
     dead = unfinished_name().replace(f"-{os.getpid()}-", f"-{killed_process()}-")
-    (tmp_path / "key").mkdir()
-    for folder in (tmp_path, tmp_path / "key"):
+    folders = [tmp_path, tmp_path / "key", tmp_path / "another key"]
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
         (folder / f"{dead}.npz").write_bytes(b"")
     OutputCache(tmp_path, "key")
-    assert names(tmp_path) == ["key"] and names(tmp_path / "key") == []
+    assert not [path for folder in folders for path in folder.glob("*.npz")]
+
+
+def test_a_first_file_in_a_folder_removes_what_killed_processes_left(tmp_path):
+    dead = unfinished_name().replace(f"-{os.getpid()}-", f"-{killed_process()}-")
+    (tmp_path / f"{dead}.npz").write_bytes(b"")
+    outputs_of(1).save(tmp_path / "truth.npz")
+    assert names(tmp_path) == ["truth.npz"]
+
+
+def test_a_fit_that_spills_nothing_removes_what_killed_processes_spilled(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own = unfinished_name(SPILLED)
+    (tmp_path / own.replace(f"-{os.getpid()}-", f"-{killed_process()}-")).mkdir()
+    (tmp_path / own).mkdir()
+    GradientEngine(as_task(LinearRegression().fit(np.eye(3), np.ones(3))))
+    assert names(tmp_path) == [own]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from influencekit import (
     SensitivityStudy,
     retrain_on_subsets,
 )
-from influencekit.utils._long_work import progress
+from influencekit.utils import _long_work
+from influencekit.utils._long_work import one_notice, progress
+from influencekit.utils._torch import with_gradients
 
 
 class Screen(io.StringIO):
@@ -89,14 +91,65 @@ def test_unknown_length(capsys, clock):
 def test_terminals_and_notebooks_get_bars(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Screen())
     bar = progress(range(3), "work", 1)
-    assert type(bar) is tqdm.auto.tqdm and list(bar) == [0, 1, 2]
+    assert isinstance(bar, tqdm.auto.tqdm) and list(bar) == [0, 1, 2]
     assert "\rwork:" in sys.stderr.getvalue() and "3/3" in sys.stderr.getvalue()
     kernel = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
     monkeypatch.setattr(sys, "stderr", kernel())
-    assert type(progress(range(3), "work", 1)) is tqdm.auto.tqdm
+    assert isinstance(progress(range(3), "work", 1), tqdm.auto.tqdm)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     monkeypatch.setattr("tqdm.auto.notebook_tqdm", object)  # as with ipywidgets
-    assert type(progress(range(3), "work")) is tqdm.auto.tqdm
+    assert isinstance(progress(range(3), "work", 1), tqdm.auto.tqdm)
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """Clock of notices and loggers that only the test moves."""
+
+    class Watch:
+        now = 1000.0
+
+    monkeypatch.setattr(_long_work.time, "monotonic", lambda: Watch.now)
+    return Watch
+
+
+def silently(watch, n, seconds, description="work"):
+    for _ in progress(range(n), description):
+        watch.now += seconds
+
+
+@pytest.mark.parametrize(("n", "seconds", "said"), [(60, 1.0, 0), (80, 1.0, 1), (5, 100, 1)])
+def test_more_than_a_minute_is_said_once_where_nothing_is_shown(caplog, watch, n, seconds, said):
+    silently(watch, n, seconds)
+    notices = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(notices) == said
+    assert all("min to go; verbose=1 shows the progress" in one for one in notices)
+
+
+def test_a_call_of_several_long_loops_says_it_once(caplog, watch):
+    @with_gradients
+    def call():
+        for number in range(3):
+            silently(watch, 100, 1.0, f"part {number}")
+            with one_notice():
+                silently(watch, 100, 1.0, f"inner part {number}")
+
+    call()
+    call()
+    notices = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert [one.split(" of ")[0] for one in notices] == ["part 0: 5"] * 2
+    assert notices[0] == (
+        "part 0: 5 of 100 after 5 s, about 1.6 min to go; verbose=1 shows the progress"
+    )
+
+
+def test_loggers_get_a_line_every_half_minute(caplog, watch):
+    caplog.set_level("INFO", logger="influencekit.progress")
+    with progress(None, "work", total=100) as bar:
+        for _ in range(10):
+            watch.now += 10
+            bar.update(10)
+    lines = [r.getMessage() for r in caplog.records if r.levelname == "INFO"]
+    assert lines == [f"work: {i} of 100 after {i} s" for i in (30, 60, 90)]
 
 
 def test_loops_over_workers_and_trials(capsys):

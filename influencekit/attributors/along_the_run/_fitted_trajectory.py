@@ -139,6 +139,12 @@ class FittedTrajectory(FittedSweep):
         # |finite - first| + 2 |bent - first|
         return first, np.abs(finite - first) + SWITCHING * np.abs(bent - first)
 
+    def of_rows(self, queries: Examples, rows: np.ndarray) -> np.ndarray:
+        """Scores (n_queries, n_rows) of some training examples; "finite" replays only these."""
+        if self.removal_order != "finite":
+            return self.scores(queries)[:, rows]
+        return self._pushed(self.sweep, queries, self.output, torch.from_numpy(rows))[1]
+
     def _summed(self, queries: Examples, output: Any) -> np.ndarray:
         """Scores (n_queries, n_train), over all occurrences of an example."""
         if self.removal_order == "finite":

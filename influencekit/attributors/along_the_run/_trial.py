@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from influencekit.attributors.along_the_run._fitted_sweep import FittedSweep
 from influencekit.data._examples import Examples
 from influencekit.metrics._correlation import standardize_rows
-from influencekit.training.leave_one_out._function import EVALUATION_ROWS, Reruns
+from influencekit.training.leave_one_out._reruns import EVALUATION_ROWS, Reruns
 from influencekit.training.stack._tasks import Evaluation
 from influencekit.training.stack._trial import N_ROWS, why_runs_differ
 from influencekit.training.trajectory._kinks import SMOOTHING

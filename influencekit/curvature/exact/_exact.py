@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -22,8 +23,8 @@ from influencekit.curvature.exact._sample_space import decompose_samples
 from influencekit.curvature.exact._sample_system import SampleSystem
 from influencekit.curvature.exact._unheld import with_train
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
+from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
-from influencekit.gradients.blocks._base import row_slice
 from influencekit.gradients.projections._make_projection import make_projection
 from influencekit.utils._long_work import chunks, format_bytes
 from influencekit.utils.validation import present
@@ -311,24 +312,39 @@ def decompose_projected(curvature: CurvatureRows, projection: Any) -> Coordinate
     acts only through inner products. So a constant penalty ``r`` stays ``r`` times the identity. If
     the penalty differs between parameters, its mean is used.
     """
-    k, r = projection.dim, curvature.rows.rows_per_example
+    k = projection.dim
     penalty, weights = curvature.problem.penalty, curvature.weights
     matrix = torch.zeros(k, k, dtype=torch.float64, device=penalty.device)
     gradients = _room_for_gradients(curvature, k)
-    for own, features in curvature.rows:
-        rows = features.project(projection)
-        if gradients is not None:
-            coordinates = present(curvature.gradient_coordinates, "coordinates")
-            shares = coordinates[own, None].to(rows.dtype)
-            # P g_i = Σ_r c_ir P b_ir
-            torch.bmm(shares, rows.unflatten(0, (-1, r)), out=gradients[own, None])
-        rows = rows.to(torch.float64)
+    given = weights[None]
+    if gradients is not None:
+        coordinates = present(curvature.gradient_coordinates, "coordinates")
+        given = torch.stack([weights, coordinates.flatten()])
+    for own, (product, sums) in curvature.rows.results(partial(_projected, projection), given):
         # P F Pᵀ = Σ_r ω_r (P b_r) (P b_r)ᵀ
-        matrix.addmm_(rows.mT, rows * weights[row_slice(own, r), None])
+        matrix += product
+        if gradients is not None:
+            gradients[own] = sums
     # P F Pᵀ + r I, with the mean penalty r
     constant = torch.full_like(matrix[0], float(penalty.mean()))
     matrix.diagonal().add_(constant)
     return _decompose(curvature, matrix, constant, projection, gradients)
+
+
+def _projected(
+    projection: Any, features: GradientFeatures, given: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Weighted outer products of a batch's projected rows, and its projected loss gradients.
+
+    ``given`` are the weights of the rows, and their coordinates if gradients are wanted.
+    """
+    rows, sums = features.project(projection), None
+    if len(given) > 1:
+        by_example = rows.unflatten(0, (-1, features.rows_per_example))
+        # P g_i = Σ_r c_ir P b_ir
+        sums = torch.bmm(given[1].view(by_example.shape[:2])[:, None].to(rows), by_example)[:, 0]
+    rows = rows.to(torch.float64)
+    return rows.mT @ (rows * given[0][:, None]), sums
 
 
 def _room_for_gradients(curvature: CurvatureRows, k: int) -> Tensor | None:

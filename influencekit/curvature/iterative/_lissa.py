@@ -56,7 +56,7 @@ class LiSSA(Curvature, name="lissa"):
         Number of series to average, which reduces the noise of the batches.
     rows_per_step : int or None, default=128
         Examples drawn for each term of the series, without replacement: scores depend on it.
-        None uses all, and the series stops as soon as residuals are below ``rtol``.
+        None uses all, and the series of a query stops as soon as its residual is below ``rtol``.
     rtol : float, default=0.01
         Relative error of the truncated series, not counting the noise of batches.
     random_state : int, RandomState instance or None, default=None
@@ -75,8 +75,9 @@ class LiSSA(Curvature, name="lissa"):
     converged; a ConvergenceWarning is issued if the series itself is too short.
 
     Cost per term: two forward and backward passes over a batch for each query, and a few operations
-    on all parameters. :class:`ConjugateGradient` computes the same products, without noise, in far
-    fewer operations; LiSSA is included for comparison.
+    on all parameters. On all rows, a series that took as many products as there are parameters
+    forms the matrix, if it fits. :class:`ConjugateGradient` computes the same products, without
+    noise, in far fewer operations; LiSSA is included for comparison.
 
     References
     ----------
@@ -147,42 +148,52 @@ class LissaCurvature(IterativeCurvature):
         depth, enough = self._depth(scale, damping)
         if self.settings.depth is None:
             self._announce(depth, enough, len(vectors), scale, damping)
-        total, taken = torch.zeros_like(vectors), 0
+        total, taken = torch.zeros_like(vectors), np.zeros(len(vectors), dtype=int)
         for repeat in range(self.settings.repeats):
             h, terms = self._series(vectors, damping, scale, depth, self.seed + repeat)
             # mean over the repeats of h / scale
             total, taken = total.add_(h, alpha=1 / (scale * self.settings.repeats)), taken + terms
         # ‖v - (A + λI) x‖ / ‖v‖
         sizes = relative(vectors - self.operator(total, damping), vectors).double().cpu().numpy()
-        return Solution(total, sizes, np.full(len(vectors), taken))
+        return Solution(total, sizes, taken)
 
     def _series(
         self, vectors: Tensor, damping: float, scale: float, depth: int, seed: int
-    ) -> tuple[Tensor, int]:
-        h, shift = vectors.clone(), self.operator.diagonal(damping) / scale
-        norms = torch.linalg.vector_norm(vectors, dim=1)
-        before = inf
+    ) -> tuple[Tensor, np.ndarray]:
+        """The series of each vector, and its terms: on all rows, it ends when it is solved."""
+        ended, taken = torch.empty_like(vectors), np.full(len(vectors), depth)
+        shift, data = self.operator.diagonal(damping) / scale, _DataProducts(self.operator)
+        h, places, before = vectors.clone(), torch.arange(len(vectors)), inf
         steps = progress(range(depth), "LiSSA", self.problem.engine.verbose, leave=False)
         rows = self._batches(depth, seed)
         for t in steps:
             # h + v - (F_t + R + λI) h / scale, with the F_t of a batch
-            change = self.operator.data(h, next(rows)).mul_(-1 / scale)
+            change = data(h, next(rows)).mul_(-1 / scale)
             change.addcmul_(h, shift, value=-1).add_(vectors)
             h += change
             if t >= OFTEN and t % OFTEN and t < depth - 1 and self.rows_per_step is not None:
                 continue
-            size = torch.linalg.vector_norm(h, dim=1)
-            if bool((~(size <= 2 * (t + 2) * norms)).any()):
-                self._explain(t + 1, float((size / norms).nan_to_num(0).max()), scale, damping)
+            self._check_size(h, vectors, t, scale, damping)
             if self.rows_per_step is not None:
                 continue
-            left = float(relative(change, vectors).max())
-            if left <= self.rtol:
-                return h, t + 1
+            left = relative(change, vectors)
+            if bool((left <= self.rtol).any()):
+                solved = (left <= self.rtol).cpu()
+                ended[places[solved]], taken[places[solved]] = h[solved], t + 1
+                h, vectors, places, left = (x[~solved] for x in (h, vectors, places, left))
+                if len(places) == 0:
+                    return ended, taken
             if t and t % SETTLED == 0 and self.settings.depth is None:
-                self._check_rate(t, before, left, scale, damping)
-                before = left
-        return h, depth
+                self._check_rate(t, before, float(left.max()), scale, damping)
+                before = float(left.max())
+        ended[places] = h
+        return ended, taken
+
+    def _check_size(self, h: Tensor, v: Tensor, t: int, scale: float, damping: float) -> None:
+        """Stop a series that diverges."""
+        size, norms = torch.linalg.vector_norm(h, dim=1), torch.linalg.vector_norm(v, dim=1)
+        if bool((~(size <= 2 * (t + 2) * norms)).any()):
+            self._explain(t + 1, float((size / norms).nan_to_num(0).max()), scale, damping)
 
     def _announce(self, depth: int, enough: bool, k: int, scale: float, damping: float) -> None:
         """Say what a long series costs, or that it is too long."""
@@ -276,6 +287,36 @@ class LissaCurvature(IterativeCurvature):
 
     def _remedy(self) -> str:
         return "Raise depth (None chooses it) or the damping, or use ConjugateGradient()."
+
+
+class _DataProducts:
+    """Products with the data's part; a long series on all rows forms the matrix for them.
+
+    It is formed when as many products were taken as it needs, so that this costs no more than
+    twice what was needed anyway.
+
+    Parameters
+    ----------
+    operator : CurvatureOperator
+    """
+
+    def __init__(self, operator: CurvatureOperator):
+        self.operator, self.n_taken = operator, 0
+        self.matrix: Tensor | None = None
+
+    def __call__(self, vectors: Tensor, rows: Tensor | None) -> Tensor:
+        """Products of vectors (k, p) with the data's part on some rows, or on all."""
+        if rows is not None:
+            return self.operator.data(vectors, rows)
+        self.n_taken += len(vectors)
+        if self.matrix is None and self._pays(vectors):
+            self.matrix = self.operator.data(torch.eye(vectors.shape[1]).to(vectors))
+        # H F, with the rows of H
+        return self.operator.data(vectors) if self.matrix is None else vectors @ self.matrix
+
+    def _pays(self, vectors: Tensor) -> bool:
+        p, memory = vectors.shape[1], self.operator.problem.max_memory
+        return self.n_taken > p and 2 * p * p * vectors.element_size() <= memory // 4
 
 
 def _largest_eigenvalue(operator: CurvatureOperator, rows: Tensor | None, seed: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -160,8 +161,7 @@ class KFAC(KroneckerCurvature, name="kfac"):
         bases: dict[str, BlockBasis],
         _data: Tensor,
     ) -> Iterator[tuple[slice, GradientFeatures]]:
-        for some, _, own in rows.pairs():
-            yield some, rotate(own, bases)
+        yield from rows.results(partial(_loss_rotated, bases), pairs=True)
 
 
 class EKFAC(KroneckerCurvature, name="ekfac"):
@@ -204,29 +204,65 @@ class EKFAC(KroneckerCurvature, name="ekfac"):
         self, problem: CurvatureProblem, rows: Gradients, bases: dict[str, BlockBasis], data: Tensor
     ) -> Iterator[tuple[slice, GradientFeatures]]:
         data.zero_()
-        for some, features, own in rows.pairs():
-            weights, made = problem.example_weights[some], rotate(own, bases)
-            for name, basis in bases.items():  # one block at a time: there are many rows
-                same = own is features
-                block = made.blocks[name] if same else rotated(features.blocks[name], basis)
-                # Σ_i w_i/W Σ_r (v_kᵀ b_ir)²
-                block.add_squares(weights, data[basis.columns], features.workspace)
+        work = partial(_with_squares, bases, len(data))
+        for some, (squares, made) in rows.results(work, problem.example_weights, pairs=True):
+            data += squares
             yield some, made
+
+
+def _with_squares(
+    bases: dict[str, BlockBasis],
+    size: int,
+    features: GradientFeatures,
+    own: GradientFeatures,
+    weights: Tensor,
+) -> tuple[Tensor, GradientFeatures]:
+    """Weighted squares of a batch's coordinates, and the coordinates of its loss gradients."""
+    made, squares = rotate(own, bases), weights.new_zeros(size)
+    for name, basis in bases.items():  # one block at a time: there are many rows
+        block = made.blocks[name] if own is features else rotated(features.blocks[name], basis)
+        # Σ_i w_i/W Σ_r (v_kᵀ b_ir)²
+        block.add_squares(weights, squares[basis.columns], features.workspace)
+    return squares, made
+
+
+def _loss_rotated(
+    bases: dict[str, BlockBasis], _features: GradientFeatures, own: GradientFeatures
+) -> GradientFeatures:
+    """Coordinates of the loss gradients alone."""
+    return rotate(own, bases)
 
 
 def _find_bases(problem: CurvatureProblem, rows: Gradients) -> tuple[dict[str, BlockBasis], Tensor]:
     """Basis of every block, and the curvature of the data along its vectors."""
-    moments: dict[str, BlockMoments] = {}
-    for some, features in rows:
-        moments = moments or _empty_moments(problem, features)
-        for name, block in features.blocks.items():
-            moments[name].add(block, problem.example_weights[some])
+    moments, weights = _empty_moments(problem, rows.sample), problem.example_weights
+    if rows.is_shared:
+        for _, found in rows.results(partial(_moments, moments), weights):
+            for name, one in found.items():
+                moments[name].merge(one)
+    else:
+        for some, features in rows:
+            _add(moments, features, weights[some])
     bases, data = {}, []
     for name, one in moments.items():
         penalty = torch.cat([problem.penalty[columns] for columns in one.spec.columns])
         bases[name], own = one.basis(penalty)
         data.append(own)
     return bases, torch.cat(data)
+
+
+def _moments(
+    empty: dict[str, BlockMoments], features: GradientFeatures, weights: Tensor
+) -> dict[str, BlockMoments]:
+    """The sums over one batch, as a worker makes them."""
+    moments = copy.deepcopy(empty)
+    _add(moments, features, weights)
+    return moments
+
+
+def _add(moments: dict[str, BlockMoments], features: GradientFeatures, weights: Tensor) -> None:
+    for name, block in features.blocks.items():
+        moments[name].add(block, weights)
 
 
 def _empty_moments(problem: CurvatureProblem, features: GradientFeatures) -> dict:

@@ -45,6 +45,10 @@ class BlockMoments(ABC):
         """Add a batch; ``weights`` (n_examples,) are the examples' shares of the mean loss."""
 
     @abstractmethod
+    def merge(self, other: Any) -> None:
+        """Add the sums over other examples, of the same kind."""
+
+    @abstractmethod
     def basis(self, penalty: Tensor) -> tuple[BlockBasis, Tensor]:
         """The basis and the curvature of the data along its vectors, (width,) in float64."""
 
@@ -75,6 +79,12 @@ class _MatrixMoments(BlockMoments):
         self.inputs += _gram(a)
         self.outputs += _gram(block.b * roots[:, None, None, None])
 
+    def merge(self, other: Any) -> None:
+        self.single = self.single and other.single
+        self.count += other.count
+        self.inputs += other.inputs
+        self.outputs += other.outputs
+
     def basis(self, penalty: Tensor) -> tuple[BlockBasis, Tensor]:  # noqa: ARG002  other moments take it
         # A / count = Q_in diag(α) Q_inᵀ and B = Q_out diag(β) Q_outᵀ
         inputs, q_in = _descending(self.inputs / max(self.count, 1e-300))
@@ -103,9 +113,15 @@ class _IndexMoments(BlockMoments):
             return
         each = block.shares(weights)
         # Σ_i w_i/W times the positions of entry e, and B = Σ_i w_i/W Σ_rt b_irt b_irtᵀ
-        self.frequencies.index_add_(0, block.index.flatten(), each.flatten())
+        self.frequencies += torch.zeros_like(self.frequencies).index_add_(
+            0, block.index.flatten(), each.flatten()
+        )
         roots = weights.sqrt().to(block.dtype)
         self.outputs += _gram(block.b * roots[:, None, None, None])
+
+    def merge(self, other: Any) -> None:
+        self.frequencies += other.frequencies
+        self.outputs += other.outputs
 
     def basis(self, penalty: Tensor) -> tuple[BlockBasis, Tensor]:  # noqa: ARG002  other moments take it
         # B = Q diag(β) Qᵀ
@@ -127,6 +143,9 @@ class _FullMoments(BlockMoments):
         # F = Σ_i w_i/W Σ_r b_ir b_irᵀ
         self.covariance += _gram(block.dense() * roots[:, None])
 
+    def merge(self, other: Any) -> None:
+        self.covariance += other.covariance
+
     def basis(self, penalty: Tensor) -> tuple[BlockBasis, Tensor]:
         # F + R = V diag(s) Vᵀ
         vectors = torch.linalg.eigh(self.covariance + penalty.diag()).eigenvectors
@@ -145,6 +164,9 @@ class _DiagonalMoments(BlockMoments):
         each = weights.to(block.dtype).repeat_interleave(block.rows_per_example)
         # diag(F) = Σ_i w_i/W Σ_r b_ir²
         self.squares += (each @ block.dense().square()).to(torch.float64)
+
+    def merge(self, other: Any) -> None:
+        self.squares += other.squares
 
     def basis(self, penalty: Tensor) -> tuple[BlockBasis, Tensor]:  # noqa: ARG002  other moments take it
         return DiagonalBasis(self.spec, BlockSpec(self.spec.name, self.columns)), self.squares

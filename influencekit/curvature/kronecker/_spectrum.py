@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,6 +29,9 @@ from influencekit.gradients._gradients import Gradients
 from influencekit.utils._long_work import chunks
 
 __all__ = ["KroneckerPath", "KroneckerSpectrum"]
+
+#: Bytes of queries that may be sent to workers with each slice.
+_SENT = 2**27
 
 
 class KroneckerSpectrum(Spectrum):
@@ -116,9 +120,8 @@ class KroneckerSpectrum(Spectrum):
         return narrow
 
     def self_products(self, damping: float) -> Tensor:
-        inverse = self.inverse_table(damping)
-        forms = [self.forms(features, inverse[None])[:, 0] for _, features in self.train]
-        return torch.cat(forms)
+        work = partial(_forms, self.bases, self.inverse_table(damping)[None])
+        return torch.cat([forms[:, 0] for _, forms in self.train.results(work)])
 
     def solve(self, vectors: Tensor, damping: float) -> Tensor:
         """``(A + λI)⁻¹ v`` of every row.
@@ -143,13 +146,7 @@ class KroneckerSpectrum(Spectrum):
 
     def forms(self, features: Any, tables: Tensor) -> Tensor:
         """``Σ_k tables[j, k] c_ik²`` over all blocks, (n_rows, n_tables) in float64."""
-        total = torch.zeros(len(features), len(tables), dtype=torch.float64, device=tables.device)
-        for name, basis in self.bases.items():
-            block = features.blocks[name]
-            own = tables[:, basis.columns].to(block.dtype)
-            # Σ_k tables[j, k] c_ik² of the block
-            total += block.quadratic_forms(own, features.workspace)
-        return total
+        return _forms(self.bases, tables, features)
 
     def plan(self, damping: float) -> dict[str, list[Tile]]:
         """Plan for products at a damping; the last plan is remembered."""
@@ -182,18 +179,14 @@ class KroneckerPath(DampingPath):
         engine = spectrum.problem.engine
         shape = (len(self.queries), len(spectrum.train))
         out = torch.zeros(shape, dtype=engine.task.dtype, device=engine.task.device)
-        inverse, plan = spectrum.inverse_table(damping), spectrum.plan(damping)
-        for columns, train in spectrum.train:
-            for rows, queries in self.queries:
-                for name, basis in spectrum.bases.items():
-                    add_products(
-                        queries.blocks[name],
-                        train.blocks[name],
-                        inverse[basis.columns],
-                        plan.get(name),
-                        out[rows, columns],
-                        engine.workspace,
-                    )
+        tables = spectrum.bases, spectrum.inverse_table(damping), spectrum.plan(damping)
+        if spectrum.train.is_shared and self.queries.nbytes <= _SENT:
+            work = partial(_products, *tables, list(self.queries))
+            for columns, found in spectrum.train.results(work):
+                out[:, columns] = found
+        else:
+            for columns, train in spectrum.train:
+                _add_products(*tables, self.queries, train, out[:, columns])
         return out
 
     def xi(self, dampings: ArrayLike) -> np.ndarray:
@@ -235,6 +228,40 @@ class KroneckerPath(DampingPath):
             # Σ_{j in subset} w_j/W c_j
             sums += features.weighted_sums(weighted[:, rows])
         return KroneckerSums(self, sums)
+
+
+def _forms(bases: dict[str, BlockBasis], tables: Tensor, features: Any) -> Tensor:
+    """``Σ_k tables[j, k] c_ik²`` over all blocks, (n_rows, n_tables) in float64."""
+    total = torch.zeros(len(features), len(tables), dtype=torch.float64, device=tables.device)
+    for name, basis in bases.items():
+        block = features.blocks[name]
+        own = tables[:, basis.columns].to(block.dtype)
+        # Σ_k tables[j, k] c_ik² of the block
+        total += block.quadratic_forms(own, features.workspace)
+    return total
+
+
+def _products(bases: Any, inverse: Tensor, plan: Any, queries: list, train: Any) -> Tensor:
+    """Products of all queries with a batch, as a worker makes them."""
+    n_queries = queries[-1][0].stop
+    out = torch.zeros(n_queries, len(train), dtype=train.dtype, device=train.device)
+    _add_products(bases, inverse, plan, queries, train, out)
+    return out
+
+
+def _add_products(
+    bases: dict[str, BlockBasis],
+    inverse: Tensor,
+    plan: dict[str, list[Tile]],
+    queries: Iterable[tuple[slice, Any]],
+    train: Any,
+    out: Tensor,
+) -> None:
+    for rows, features in queries:
+        for name, basis in bases.items():
+            block, own = features.blocks[name], train.blocks[name]
+            columns = inverse[basis.columns]
+            add_products(block, own, columns, plan.get(name), out[rows], features.workspace)
 
 
 @dataclass

@@ -178,10 +178,16 @@ def _second_moments(problem: CurvatureProblem) -> dict[str, tuple[Tensor, Tensor
     """Weighted second moments of output gradients and inputs of every matrix, float64."""
     moments: dict[str, tuple[Tensor, Tensor]] = {}
     train = problem.train
-    for rows, features in train.along(train.cotangent, keep_factors=True):
-        own = problem.example_weights[rows]
-        for name, block in features.blocks.items():
-            found, held = block.second_moments(own), moments.get(name)
-            if found is not None:
-                moments[name] = found if held is None else (held[0] + found[0], held[1] + found[1])
+    passed = train.along(train.cotangent, keep_factors=True)
+    for _, batch in passed.results(_moments_of_batch, problem.example_weights):
+        for name, found in batch.items():
+            held = moments.get(name)
+            moments[name] = found if held is None else (held[0] + found[0], held[1] + found[1])
     return moments
+
+
+def _moments_of_batch(
+    features: GradientFeatures, weights: Tensor
+) -> dict[str, tuple[Tensor, Tensor]]:
+    found = {name: block.second_moments(weights) for name, block in features.blocks.items()}
+    return {name: pair for name, pair in found.items() if pair is not None}

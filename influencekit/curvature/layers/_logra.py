@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -234,7 +236,8 @@ class LoGraSpectrum(CoordinateSpectrum):
     order: Tensor
 
     def coordinates(self, gradients: Gradients) -> Tensor:
-        return torch.cat([self.rotate(self.projections(features)) for _, features in gradients])
+        found = gradients.results(self.projections)
+        return torch.cat([self.rotate(projected) for _, projected in found])
 
     def rotate(self, rows: Tensor) -> Tensor:
         """Projected gradients in the eigenbasis."""
@@ -256,10 +259,12 @@ def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) 
     gradients = torch.empty(shape, dtype=task.dtype, device=task.device)
     matrices = _Covariances(projections, joint, gradients)
     own = rows.rows.is_same(rows.problem.train)
-    for some, features, loss in rows.rows.pairs():
-        gradients[some] = projections(loss)
-        if not own:
-            matrices.add(features.compact(), rows.problem.example_weights[some])
+    work = partial(_projected, projections, None if own else matrices.empty())
+    weights = rows.problem.example_weights
+    for some, (projected, added) in rows.rows.results(work, weights, pairs=True):
+        gradients[some] = projected
+        if added is not None:
+            matrices.merge(added)
     if own:
         matrices.add_rows(gradients, rows.weights)
     penalty = _mean_penalties(rows, projections)
@@ -289,6 +294,20 @@ def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) 
     return spectrum
 
 
+def _projected(
+    projections: LayerProjections,
+    empty: _Covariances | None,
+    features: GradientFeatures,
+    loss: GradientFeatures,
+    weights: Tensor,
+) -> tuple[Tensor, _Covariances | None]:
+    """A batch's projected loss gradients, and the sums over its rows where they are wanted."""
+    added = None if empty is None else empty.empty()
+    if added is not None:
+        added.add(features.compact(), weights)
+    return projections(loss), added
+
+
 def _mean_penalties(rows: CurvatureRows, projections: LayerProjections) -> Tensor:
     """Each block's mean penalty at its columns of a projected gradient, float64."""
     penalty, parts = rows.problem.penalty, []
@@ -311,6 +330,18 @@ class _Covariances:
             for c in self.columns
         ]
         self.specs: tuple[BlockSpec, ...] = ()
+
+    def empty(self) -> _Covariances:
+        """The same of no rows."""
+        other = copy.copy(self)
+        other.matrices = [torch.zeros_like(matrix) for matrix in self.matrices]
+        return other
+
+    def merge(self, other: _Covariances) -> None:
+        """Add the sums over other rows."""
+        self.specs = other.specs
+        for matrix, more in zip(self.matrices, other.matrices, strict=True):
+            matrix += more
 
     def add_rows(self, gradients: Tensor, weights: Tensor) -> None:
         """Add weighted outer products of projected rows, one for each example."""

@@ -100,6 +100,12 @@ def _of_path(path: Path, target: Any, columns: list[str] | None, slice_rows: int
         datasets = import_optional("datasets", "open_slices, for a Hugging Face dataset,")
         found = datasets.load_from_disk(str(path))
         return HuggingFaceSlices(found, target, columns, slice_rows)
+    if (path / "dataset_dict.json").is_file():
+        splits = ", ".join(sorted(one.parent.name for one in path.glob("*/state.json")))
+        raise ValueError(
+            f"data: the folder {str(path)!r} holds several datasets ({splits}); accepted is the "
+            f"folder of one of them."
+        )
     if any(path.glob("*.npy")):
         return NpySlices(path.resolve(), target, columns)
     if any(path.rglob("*.parquet")):

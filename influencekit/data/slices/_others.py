@@ -67,8 +67,8 @@ def _computed(data: Any, number: int) -> Any:
 class HuggingFaceSlices(RowSlices):
     """Runs of rows of a Hugging Face Dataset, which maps its files.
 
-    One column is an array; several are a DataFrame if all hold one number or text a row, else a
-    dict of arrays.
+    Columns of one number or text a row are a DataFrame, as from a parquet file; one column of texts
+    or of arrays is an array, and several with arrays are a dict of arrays.
 
     Parameters
     ----------
@@ -85,18 +85,45 @@ class HuggingFaceSlices(RowSlices):
                 f"datasets['train']."
             )
         self.columns = chosen_columns(data.column_names, target, columns)
-        self.data, self.target, self.slice_rows = data.with_format("numpy"), target, slice_rows
+        self.data, self.target, self.slice_rows = data, target, slice_rows
+        self.arrays = [name for name in self.columns if not _is_flat(data.features[name])]
 
     def slices(self, start: int = 0) -> Iterator[tuple[Any, Any]]:
         """Yield the slice with number ``start``, and each one after it."""
         for rows in list(chunks(len(self.data), 1, self.slice_rows))[start:]:
-            found = self.data[rows]
-            y = None if self.target is None else np.asarray(found[self.target])
-            yield self._container({name: found[name] for name in self.columns}), y
+            y = None if self.target is None else self._array(self.target, rows)
+            yield self._rows(rows), y
 
-    def _container(self, arrays: dict[str, Any]) -> Any:
-        if len(arrays) == 1:
-            return next(iter(arrays.values()))
-        if any(np.ndim(array) > 1 for array in arrays.values()):
-            return arrays
-        return import_optional("pandas", "open_slices, for several columns,").DataFrame(arrays)
+    def _rows(self, rows: slice) -> Any:
+        first = self.columns[0]
+        texts = getattr(self.data.features[first], "dtype", "") in ("string", "large_string")
+        if len(self.columns) == 1 and (self.arrays or texts):
+            return self._array(first, rows)
+        if self.arrays:
+            return {name: self._array(name, rows) for name in self.columns}
+        import_optional("pandas", "open_slices, for several columns,")
+        return self._table(rows, self.columns)
+
+    def _table(self, rows: slice, names: list[str]) -> Any:
+        return self.data.with_format("arrow", columns=names)[rows].select(names).to_pandas()
+
+    def _array(self, name: str, rows: slice) -> Any:
+        if _is_flat(self.data.features[name]):
+            return self._table(rows, [name])[name].to_numpy()
+        # its own dtype: the format alone would round float64 to float32
+        options = _own_dtype(self.data.features[name])
+        return self.data.with_format("numpy", columns=[name], **options)[rows][name]
+
+
+def _is_flat(feature: Any) -> bool:
+    """Whether a column holds one number or text a row."""
+    return type(feature).__name__ in ("Value", "ClassLabel")
+
+
+def _own_dtype(feature: Any) -> dict[str, Any]:
+    while hasattr(feature, "feature"):
+        feature = feature.feature
+    try:
+        return {"dtype": np.dtype(feature.dtype)}
+    except (AttributeError, TypeError):  # pictures and the like
+        return {}

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +16,15 @@ from zlib import crc32
 import numpy as np
 
 from influencekit.utils._archives import DamagedFile
-from influencekit.utils._files import check_writable, whole_file, writing
+from influencekit.utils._files import (
+    UNFINISHED,
+    check_writable,
+    is_abandoned,
+    remove_abandoned,
+    unfinished_name,
+    whole_file,
+    writing,
+)
 from influencekit.utils._long_work import format_bytes
 
 __all__ = [
@@ -28,17 +38,31 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+#: Prefix of the file that is in a folder while its first files are written.
+MARK = "unfinished-save-"
+#: Entry of a manifest that holds the checksum of the others.
+CHECK = "check"
 #: Largest manifest that is read.
 LARGEST_MANIFEST = 2**28
-#: Largest file of an array that is read as a whole for its checksum before it is mapped.
-LARGEST_COMPARED = 2**28
 #: Kinds of dtypes that are read: numbers, dates and text of fixed width; never objects.
 KINDS = "biufcmMUS"
 _NAME = re.compile(r"[a-z0-9_-]{1,80}\.npy")
 
 
-def new_folder(folder: str | os.PathLike) -> Path:
-    """A folder for something new: it does not exist yet, or is empty.
+@contextmanager
+def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """A folder for something new, which does not exist yet or is empty.
+
+    If writing fails, its files are deleted. What a killed process wrote into it before the manifest
+    is deleted by the next one.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Yields
+    ------
+    Path
 
     Raises
     ------
@@ -46,13 +70,33 @@ def new_folder(folder: str | os.PathLike) -> Path:
         If it holds files.
     """
     folder = Path(folder)
+    killed = any(is_abandoned(path, MARK) for path in folder.glob(f"{MARK}*"))
+    if killed and not (folder / MANIFEST).exists():
+        _remove_files(folder)
+        for prefix in (MARK, UNFINISHED):
+            remove_abandoned(folder, prefix)
     if folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(
             f"folder: {str(folder)!r} is not empty; accepted is an empty folder or a new one. "
             "Give another, or delete it first."
         )
     check_writable(folder, "folder")
-    return folder
+    mark = folder / unfinished_name(MARK)
+    mark.touch()  # says whose the files are until all of them are there
+    try:
+        yield folder
+    except BaseException:
+        _remove_files(folder)
+        raise
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _remove_files(folder: Path) -> None:
+    """Delete the arrays of an attributor, whose names are numbers."""
+    for path in folder.glob("*.npy"):
+        if path.stem.isdigit():
+            path.unlink()
 
 
 def write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
@@ -75,7 +119,7 @@ def write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
 
 
 def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
+    """CRC-32 of a file, which is read a block at a time."""
     found = 0
     with open(path, "rb") as file:
         while part := file.read(2**20):
@@ -83,7 +127,7 @@ def checksum(path: Path) -> int:
     return found
 
 
-def map_array(folder: Path, described: Any) -> np.ndarray:
+def map_array(folder: Path, described: Any, most: int = 2**63) -> np.ndarray:
     """Map an array of a folder into memory; changes to it stay in this process.
 
     Parameters
@@ -91,6 +135,8 @@ def map_array(folder: Path, described: Any) -> np.ndarray:
     folder : Path
     described : dict
         What :func:`write_array` returned; with a ``crc32``, the content is compared, too.
+    most : int, default=2**63
+        Bytes of the largest file whose content is compared.
 
     Returns
     -------
@@ -99,8 +145,7 @@ def map_array(folder: Path, described: Any) -> np.ndarray:
     Raises
     ------
     DamagedFile
-        If the file is not exactly what the manifest says; the content of files above 256 MB is not
-        compared.
+        If the file is not exactly what the manifest says.
     """
     name, dtype, shape = _description(folder, described)
     path = folder / name
@@ -123,8 +168,8 @@ def map_array(folder: Path, described: Any) -> np.ndarray:
                 f"{path} is damaged: it has {format_bytes(size)}, and {dtype} of shape {shape} "
                 f"takes {format_bytes(start + prod(shape) * dtype.itemsize)}"
             )
-        known = described.get("crc32")  # indexes and older folders have none
-        if known is not None and size <= LARGEST_COMPARED and checksum(path) != known:
+        known = described.get("crc32")  # older folders have none
+        if known is not None and size <= most and checksum(path) != known:
             raise DamagedFile(f"{path} is damaged: its content is not what was written")
         order: Any = "F" if fortran else "C"
         if prod(shape) == 0:
@@ -161,8 +206,27 @@ def _open(path: Path) -> BinaryIO:
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write what a folder holds, after everything that it names is there."""
+    checked = {**manifest, CHECK: crc32(_as_bytes(manifest))}
     with writing(folder, "folder"), whole_file(folder / MANIFEST) as file:
-        file.write(json.dumps(manifest, separators=(",", ":")).encode())
+        file.write(_as_bytes(checked))
+
+
+def _as_bytes(manifest: dict[str, Any]) -> bytes:
+    return json.dumps(manifest, separators=(",", ":")).encode()
+
+
+def _without_check(manifest: Any) -> Any:
+    """What a manifest says, after it is compared with its checksum; older ones have none.
+
+    Raises
+    ------
+    ValueError
+    """
+    if isinstance(manifest, dict) and CHECK in manifest:
+        manifest = {**manifest}
+        if manifest.pop(CHECK) != crc32(_as_bytes(manifest)):
+            raise ValueError("its content is not what was written")
+    return manifest
 
 
 def read_manifest(folder: str | os.PathLike, kind: str, version: int) -> dict[str, Any]:
@@ -198,9 +262,9 @@ def read_manifest(folder: str | os.PathLike, kind: str, version: int) -> dict[st
             raise DamagedFile(f"{path} has {format_bytes(size)}, too much for a manifest")
         content = file.read(LARGEST_MANIFEST)
     try:
-        manifest = json.loads(content)
+        manifest = _without_check(json.loads(content))
     except (ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path} is damaged ({type(error).__name__}: {error})") from error
+        raise DamagedFile(f"{path} is damaged ({str(error) or type(error).__name__})") from error
     if not isinstance(manifest, dict) or manifest.get("format") != kind:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise DamagedFile(f"{path} is of the format {str(found)[:80]!r}; accepted is {kind!r}")

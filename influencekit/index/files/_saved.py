@@ -82,13 +82,19 @@ def save(attributor: BaseAttributor, folder: str | os.PathLike) -> None:
             "attributor: an AttributionIndex is in a folder already; open that one, by "
             "AttributionIndex.open(folder, model)."
         )
-    path, tasks = new_folder(folder), each(attributor._models)
+    with new_folder(folder) as path:
+        write_manifest(path, _described(attributor, path))
+
+
+def _described(attributor: BaseAttributor, path: Path) -> dict[str, Any]:
+    """The manifest of an attributor, after its arrays were written."""
+    tasks = each(attributor._models)
     encoder = Encoder(path, tasks)
     name = type(attributor).__name__
     settings = clone(attributor).get_params(deep=False)
     elsewhere = (*settings, *_OF_MODELS, _SHOWN)
     state = {k: v for k, v in vars(attributor).items() if k not in elsewhere}
-    manifest = {
+    return {
         "format": FORMAT,
         "format_version": VERSION,
         "versions": versions(),
@@ -100,7 +106,6 @@ def save(attributor: BaseAttributor, folder: str | os.PathLike) -> None:
         "shown": _shown(encoder, vars(attributor).get(_SHOWN)),
         "arrays": encoder.arrays,
     }
-    write_manifest(path, manifest)
 
 
 def _shown(encoder: Encoder, given: Any) -> Any:

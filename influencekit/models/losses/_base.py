@@ -14,6 +14,7 @@ from influencekit.exceptions import ResourceError
 __all__ = [
     "NONNEGATIVE",
     "POSITIVE",
+    "SIGNS",
     "Draw",
     "HessianFactor",
     "OutputLoss",
@@ -52,16 +53,20 @@ class TargetRange(NamedTuple):
         For messages, after "targets".
     open : bool
         Whether ``low`` itself is outside.
+    ends : bool
+        Whether only ``low`` and ``high`` are targets.
     """
 
     low: float
     high: float
     words: str
     open: bool = False
+    ends: bool = False
 
 
 NONNEGATIVE = TargetRange(0, float("inf"), "that are 0 or more")
 POSITIVE = TargetRange(0, float("inf"), "above 0", open=True)
+SIGNS = TargetRange(-1, 1, "-1 and 1", ends=True)
 
 
 class OutputLoss(ABC):

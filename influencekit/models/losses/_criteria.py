@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._links import Logit, NormalizedLogProbabilities
-from influencekit.models.losses._base import NONNEGATIVE, OutputLoss
+from influencekit.models.losses._base import NONNEGATIVE, SIGNS, OutputLoss
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._custom import CustomLoss
@@ -105,7 +105,9 @@ def _(criterion: nn.Module) -> Criterion:
 def _custom(criterion: nn.Module) -> Criterion:
     frozen = frozen_criterion(criterion)
     function = SeveralArguments(frozen) if type(criterion) in PLACES else frozen
-    return Criterion(CustomLoss(function), reduction=_reduction(criterion))
+    loss = CustomLoss(function)
+    loss.target_range = _RANGES.get(type(criterion))
+    return Criterion(loss, reduction=_reduction(criterion))
 
 
 def _cross_entropy(criterion: nn.CrossEntropyLoss) -> Criterion:
@@ -173,6 +175,13 @@ def _poisson(criterion: nn.PoissonNLLLoss) -> Criterion:
     read.loss.target_range = NONNEGATIVE
     return read
 
+
+#: Targets of other criteria of torch.
+_RANGES = {
+    nn.MultiLabelSoftMarginLoss: BinaryCrossEntropy.target_range,
+    nn.SoftMarginLoss: SIGNS,
+    nn.HingeEmbeddingLoss: SIGNS,
+}
 
 _READERS: dict[type, Callable[[Any], Criterion]] = {
     nn.CrossEntropyLoss: _cross_entropy,

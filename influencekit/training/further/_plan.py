@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from influencekit.training.further._step import KEPT, Removals
 from influencekit.training.stack._step import OptimizerSpec
 from influencekit.training.stack._tasks import Evaluation
 from influencekit.utils._long_work import parse_memory, progress
+from influencekit.utils._parallel import shared_out
 from influencekit.utils._random import MAX_SEED
 
 __all__ = [
@@ -88,20 +90,41 @@ class SeedRuns:
         seeds = [int(seed) for seed in seeds]
         n_runs, n_horizons = self.runner.removals.n_runs, len(self.runner.config.amounts)
         shape = n_runs, n_horizons, self.evaluation.n_queries
-        for seed in progress(seeds, "further training", self.verbose, unit="seed"):
-            key, values = fingerprint("seed", seed), None
-            if self.cache is not None:
-                values = self.cache.load(key, (n_runs, n_horizons * self.evaluation.n_queries))
-            if values is None:
-                values = self._train(seed, shape)
-                if self.cache is not None:
-                    self.cache.store(key, values.reshape(n_runs, -1))
+        some = joblib.effective_n_jobs(None)  # seeds at a time
+        with progress(None, "further training", self.verbose, total=len(seeds), unit="seed") as bar:
+            for i in range(0, len(seeds), some):
+                for values in self._found(seeds[i : i + some], shape):
+                    bar.update(1)
+                    yield values
+
+    def _found(self, seeds: list[int], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+        """Outputs of some seeds: those of the cache, and others that are trained together."""
+        flat, keys = (shape[0], shape[1] * shape[2]), [fingerprint("seed", s) for s in seeds]
+        known = [None if self.cache is None else self.cache.load(key, flat) for key in keys]
+        missing = [s for s, one in zip(seeds, known, strict=True) if one is None]
+        trained = self._train(missing, shape)
+        for key, found in zip(keys, known, strict=True):
+            values = next(trained) if found is None else found
+            if found is None and self.cache is not None:
+                self.cache.store(key, values.reshape(flat))
             yield values.reshape(shape)
 
-    def _train(self, seed: int, shape: tuple[int, int, int]) -> np.ndarray:
-        values = np.empty(shape)
-        for runs in self.runner.chunks():
-            values[runs] = self.runner.run(seed, runs, self.evaluation)
+    def _train(self, seeds: list[int], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+        """Train the runs of some seeds, in slices that depend on the memory and their number."""
+        chunks = self.runner.chunks()
+        values, left = np.empty((len(seeds), *shape)), [len(chunks)] * len(seeds)
+        sent = [(s, seed, runs) for s, seed in enumerate(seeds) for runs in chunks]
+        parts = {"runner": self.runner, "evaluation": self.evaluation}
+        following = 0
+        for position, found in shared_out(_run, sent, None, **parts):
+            s, _, runs = sent[position]
+            values[s, runs] = found
+            left[s] -= 1
+            while following < len(seeds) and not left[following]:
+                yield self._checked(seeds[following], values[following])
+                following += 1
+
+    def _checked(self, seed: int, values: np.ndarray) -> np.ndarray:
         bad = np.flatnonzero((~np.isfinite(values)).any(axis=(1, 2)))
         if len(bad):
             raise ValueError(self.runner.refusal(seed, self._names(bad)))
@@ -116,6 +139,14 @@ class SeedRuns:
             names.append(f"without row{'s' * (len(rows) > 1)} {some_rows(rows)}")
         more = f" and {len(runs) - len(names)} more" if len(runs) > len(names) else ""
         return f"{len(runs)} of {left.n_runs} runs ({'; '.join(names)}{more})"
+
+
+def _run(
+    item: tuple[int, int, np.ndarray], runner: FurtherRunner, evaluation: Evaluation
+) -> np.ndarray:
+    """Train one slice of the runs of a seed."""
+    _, seed, runs = item
+    return runner.run(seed, runs, evaluation)
 
 
 def _key(runner: FurtherRunner, evaluation: Evaluation, output: Any) -> str:

@@ -137,9 +137,6 @@ def warn_of_unused(given: dict[str, Any], is_pipeline: bool) -> None:
                 warn_unused(name, given[name], why, "leave masks out")
     if given["refit_transformers"] and not is_pipeline:
         warn_unused("refit_transformers", True, "because the model is not a Pipeline")
-    if given["engine"] == "stacked" and given["n_jobs"] not in (None, 1):
-        why = "by engine='stacked', which trains all models at once in this process"
-        warn_unused("n_jobs", given["n_jobs"], why, "give engine='joblib'")
 
 
 def check_queries(job: Job) -> None:

@@ -36,6 +36,7 @@ from influencekit.training.subsets._recorded_run import (
 )
 from influencekit.training.subsets._stacked import StackedRetrainer
 from influencekit.utils._long_work import progress
+from influencekit.utils._parallel import shared_out
 
 __all__ = ["ENGINES", "Job", "evaluate_runs"]
 
@@ -351,9 +352,15 @@ def _compute(
         for position, values, run in run_jobs(job, [runs[i] for _, i in todo], n_jobs):
             yield todo[position][0], values[None], [run]
         return
-    for c, chunk in chunks:
-        rows, seeds = zip(*(runs[i] for i in chunk), strict=True)
-        yield c, *stacked.run(rows, seeds)
+    sent = [[runs[i] for i in chunk] for _, chunk in chunks]
+    for k, (values, found) in shared_out(_run_chunk, sent, n_jobs, stacked=stacked):
+        yield chunks[k][0], values, found
+
+
+def _run_chunk(runs: Runs, stacked: StackedRetrainer) -> tuple[np.ndarray, list[Run | None]]:
+    """Train the models of one stack."""
+    rows, seeds = zip(*runs, strict=True)
+    return stacked.run(rows, seeds)
 
 
 def _open_cache(job: Job, stacked: bool, cache_dir: Any, n_bytes: int) -> OutputCache | None:

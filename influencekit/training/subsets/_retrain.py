@@ -117,9 +117,9 @@ def retrain_on_subsets(
         Folder in which finished work is stored, and reused by a later call with the same data,
         model, output and ``random_state``, even after an error. Pickle is not used.
     n_jobs : int, default=None
-        Number of workers of the joblib engine; see :func:`joblib.parallel_config` for backends
-        (loky, threading, dask). torch and numpy have one global random state per process, so the
-        threading backend trains nets one at a time.
+        Number of workers, each of which trains a model, or a stack where there are several; see
+        :func:`joblib.parallel_config` for backends (loky, threading, dask). torch and numpy have
+        one global random state per process, so the threading backend trains nets one at a time.
     random_state : int, RandomState or None, default=None
         Seed for drawing subsets and seeds.
     verbose : int, default=0

@@ -50,6 +50,8 @@ class SubsetOutputs:
 
     def __post_init__(self) -> None:
         self.masks = check_masks(self.masks)
+        refuse_masked("outputs", self.outputs)
+        refuse_masked("seeds", self.seeds)
         self.outputs = np.asarray(self.outputs, dtype=np.float64)
         self.seeds = np.asarray(self.seeds, dtype=np.int64)
         if self.outputs.ndim != 3 or len(self.outputs) != len(self.masks):

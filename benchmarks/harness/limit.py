@@ -1,4 +1,4 @@
-"""A limit of CPU time on one ground truth: other work on the machine does not count."""
+"""A limit of CPU time: other work on the machine does not count."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from contextlib import contextmanager
 
 
 class OverLimit(BaseException):
-    """The limit is reached; no ``except Exception`` of a method stops it."""
+    """The limit is reached; no ``except Exception`` in what is stopped catches it."""
 
 
 @contextmanager
 def limit(seconds: float | None) -> Iterator[None]:
-    """Raise OverLimit in the code below once the process has used so many; None is no limit."""
-    if seconds is None:
+    """Raise OverLimit in the code below once the process has used so many seconds of CPU time.
+
+    None is no limit; neither has a system without timers.
+    """
+    if seconds is None or not hasattr(signal, "setitimer"):
         yield
         return
 

@@ -1,0 +1,1 @@
+"""How examples of one model become coordinates, for every kind of fitted attributor."""

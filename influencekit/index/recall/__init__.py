@@ -1,0 +1,1 @@
+"""Candidates of an index found without reading all rows."""
