@@ -433,6 +433,25 @@ def test_the_best_damping_is_found_among_those_that_gave_scores():
     ]
 
 
+def test_a_summary_of_nets_has_the_best_of_ours_and_of_others():
+    def cell(library, **methods):
+        rows = [{"method": method, "dampings": [
+            {"status": "no default"}, {"status": "ok", "lds": lds, "cpu_seconds": taken},
+        ]} for method, (lds, taken) in methods.items()]  # fmt: skip
+        about = {"net": "mlp", "library": library, "p": 2410, "accuracy": 0.9, "ceiling": 0.8}
+        return {**about, "methods": rows}
+
+    rows = [
+        cell(OURS, graddot=(0.3, 1.0), ggn=(0.7, 2.0), trak=(0.6, 3.0)),
+        cell("dattri", graddot=(0.3, 4.0), trak=(0.65, 2.0)),
+        {"net": "mlp", "library": "pydvl", "failed": "> 20 s"},
+    ]
+    assert libraries.best_of_nets(rows).rows == [[
+        "mlp", "2,410", "0.900", "0.800", "Gauss-Newton: 0.700 in 2 s",
+        "TRAK, the same dense projection (dattri): 0.650 in 2 s", "1 of 2",
+    ]]  # fmt: skip
+
+
 def test_exponent_and_share_of_the_peak():
     base = {"m": 100, "width": 64, "dampings": 1, "p": 10}
     rows = [{"method": "peak", "n": 1000, **base, "flops_per_second": {"float32": 1e11}}]

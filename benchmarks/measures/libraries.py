@@ -174,9 +174,55 @@ def lds_and_seconds(rows: list[dict]) -> Table:
     return Table(head, lines, 2)
 
 
-def _own_and_best(tried: list[dict]) -> list[str]:
+def best_of_nets(rows: list[dict]) -> Table:
+    """A line a net: the best LDS of ours and of all others, and who is faster at the same work."""
+    lines = []
+    for net in dict.fromkeys(row["net"] for row in rows):
+        done = [row for row in rows if row["net"] == net and ok(row)]
+        points = {(one["method"], row["library"]): best for row in done for one in row["methods"]
+                  if (best := _best(one["dampings"])) is not None}  # fmt: skip
+        if points:
+            about = [net, f"{done[0]['p']:,}", short(done[0]["accuracy"], 3)]
+            about.append(short(done[0]["ceiling"], 3))
+            lines.append([*about, *_two_bests(points), _faster(points)])
+    head = ["net", "p", "accuracy", "noise ceiling", "best of ours", "best of the others",
+            "same method: ours faster"]  # fmt: skip
+    return Table(head, lines)
+
+
+def _best(tried: list[dict]) -> dict | None:
     done = [one for one in tried if one["status"] == "ok"]
-    best = max(done, key=lambda one: one["lds"], default=None)
+    return max(done, key=lambda one: one["lds"], default=None)
+
+
+def _two_bests(points: dict[tuple[str, str], dict]) -> list[str]:
+    texts = []
+    for ours in (True, False):
+        some = {key: found for key, found in points.items() if (key[1] == OURS) == ours}
+        key = max(some, key=lambda key: some[key]["lds"], default=None)
+        if key is None:
+            texts.append("-")
+            continue
+        name = LABELS[key[0]] if ours else f"{LABELS[key[0]]} ({key[1]})"
+        found = some[key]
+        texts.append(f"{name}: {short(found['lds'], 3)} in {number(found['cpu_seconds'])} s")
+    return texts
+
+
+def _faster(points: dict[tuple[str, str], dict]) -> str:
+    """In how many methods that others have too ours took fewer CPU seconds than every other."""
+    times = {key: found["cpu_seconds"] for key, found in points.items()}
+    shared = {method for method, library in times if library != OURS and (method, OURS) in times}
+    ahead = sum(
+        all(times[method, OURS] < taken for (other, name), taken in times.items()
+            if other == method and name != OURS)
+        for method in shared
+    )  # fmt: skip
+    return f"{ahead} of {len(shared)}"
+
+
+def _own_and_best(tried: list[dict]) -> list[str]:
+    best = _best(tried)
     name = "-"
     if best is not None and len(tried) > 1:
         name = "default" if best["default"] else f"{best['damping']:g}"
