@@ -188,10 +188,7 @@ class NAdamRule(ElementwiseRule):
         self, slots: Slots, gradient: Tensor, options: Options, count: int
     ) -> tuple[Tensor, Slots]:
         beta1, beta2 = options["beta1"], options["beta2"]
-        new = {
-            "exp_avg": _mean(slots["exp_avg"], gradient, beta1),
-            "exp_avg_sq": beta2 * slots["exp_avg_sq"] + (1 - beta2) * gradient * gradient,
-        }
+        new = _moments(slots, gradient, beta1, beta2)
         length = root(new["exp_avg_sq"]) / (1 - beta2**count) ** 0.5 + options["eps"]
         # μ_t = β₁ (1 - ½ 0.96^(t ψ)), and the product of all so far
         rates = [
@@ -214,10 +211,7 @@ class RAdamRule(ElementwiseRule):
         self, slots: Slots, gradient: Tensor, options: Options, count: int
     ) -> tuple[Tensor, Slots]:
         beta1, beta2 = options["beta1"], options["beta2"]
-        new = {
-            "exp_avg": _mean(slots["exp_avg"], gradient, beta1),
-            "exp_avg_sq": beta2 * slots["exp_avg_sq"] + (1 - beta2) * gradient * gradient,
-        }
+        new = _moments(slots, gradient, beta1, beta2)
         move, share = new["exp_avg"] / (1 - beta1**count), 1 - beta2**count
         # ρ_∞ = 2 / (1 - β₂) - 1, ρ_t = ρ_∞ - 2 t β₂ᵗ / (1 - β₂ᵗ)
         limit = 2 / (1 - beta2) - 1
@@ -227,6 +221,14 @@ class RAdamRule(ElementwiseRule):
             rectified = (short / ((limit - 4) * (limit - 2) * length)) ** 0.5
             move = move * (rectified * share**0.5) / (root(new["exp_avg_sq"]) + options["eps"])
         return move, new
+
+
+def _moments(slots: Slots, gradient: Tensor, beta1: float, beta2: float) -> Slots:
+    """Running means of the gradient and of its square."""
+    return {
+        "exp_avg": _mean(slots["exp_avg"], gradient, beta1),
+        "exp_avg_sq": beta2 * slots["exp_avg_sq"] + (1 - beta2) * gradient * gradient,
+    }
 
 
 def _mean(old: Tensor, gradient: Tensor, beta: Any) -> Tensor:
