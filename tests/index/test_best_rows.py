@@ -1,5 +1,7 @@
 """The best rows are those of a scan of all rows in float64, in whatever form they are stored."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ def shards_of(rows, scales, bounds):
     columns = torch.from_numpy(np.c_[scales, scales, scales])  # a column has steps, as in files
     return [
         Shard(torch.from_numpy(rows[a:b]), columns[a:b, 0], columns[a:b, 1], columns[a:b, 2:])
-        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+        for a, b in itertools.pairwise(bounds)
     ]
 
 
@@ -70,7 +72,7 @@ def test_best_rows_are_those_of_float64(dtype, scales, m, sign):
 @pytest.mark.usefixtures("arithmetic")
 @pytest.mark.parametrize("dtype", STEPS)
 def test_equal_rows_come_in_row_order(dtype):
-    rows, scales = stored(dtype, [1.0])
+    rows, _ = stored(dtype, [1.0])
     rows[:] = rows[3]
     queries = np.random.default_rng(0).normal(size=(3, DIM))
     for bounds in ([0, N], [0, 1, 3, 999, N]):
