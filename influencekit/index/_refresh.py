@@ -163,7 +163,7 @@ def _even(n: int, most: int) -> np.ndarray:
 
 def _scores(coordinates: Coordinates, queries: Any, plan: Plan) -> np.ndarray:
     rows = coordinates.rows(plan.train, plan.learned)[0]
-    return (coordinates.queries(queries) @ rows.mT).numpy()
+    return coordinates.combined(coordinates.products(coordinates.queries(queries), rows)).numpy()
 
 
 def _stored(shards: Sequence[Shard], rows: np.ndarray) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from influencekit.index._products import Products
-from influencekit.index._shards import Shard
+from influencekit.index._shards import Shard, dequantized
 from influencekit.utils._long_work import chunks
 
-__all__ = ["all_scores", "best_rows", "self_products"]
+__all__ = ["all_scores", "best_rows", "dense_blocks", "self_products"]
 
 #: Bytes of a block of rows in float32, and of its scores: those stay in the processor's cache.
 BLOCK, CACHE = 2**24, 2**19
@@ -34,6 +34,14 @@ def blocks(shards: Sequence[Shard], n_queries: int = 1) -> Iterator[tuple[slice,
         for own in chunks(len(shard), 1, size):
             yield slice(start + own.start, start + own.stop), shard, own
         start += len(shard)
+
+
+def dense_blocks(shards: Sequence[Shard], kept: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Places of the kept rows, and the rows (n, dim) in float64, a block at a time."""
+    for rows, shard, own in blocks(shards):
+        some = np.flatnonzero(kept[rows])
+        block = dequantized(shard.coordinates[own], shard.scales[own])
+        yield rows.start + some, block[torch.from_numpy(some)]
 
 
 def block_scores(products: Products, shard: Shard, own: slice) -> np.ndarray:
