@@ -57,7 +57,7 @@ class Products:
         self.slack, self.steps = _slack(self.unit, self.numbers), 1
         if dtype == torch.int8:
             self.slack *= _STEPS
-        if dtype == torch.int8 and dim <= _LONGEST and has_exact_integers():
+        if dtype == torch.int8 and dim <= _LONGEST and _has_exact_integers():
             self.digits = _digits(self.unit)
             self.steps = _STEPS
             first = self.digits[:m].double()
@@ -66,7 +66,7 @@ class Products:
             self.slack = _STEPS * left.sum(1, keepdim=True)
         elif dtype != torch.float32:
             self._room = torch.empty(max(1, PART // (4 * dim)), dim)
-        if dtype == torch.float16 and m == 1 and dim <= _LONGEST_HALF and has_exact_halves():
+        if dtype == torch.float16 and m == 1 and dim <= _LONGEST_HALF and _has_exact_halves():
             self.half = self.unit[0].half()
             self.slack = _slack(self.unit, self.half[None], _UNIT_HALF)
 
@@ -132,7 +132,7 @@ def _digits(unit: Tensor) -> Tensor:
 
 
 @cache
-def has_exact_integers() -> bool:
+def _has_exact_integers() -> bool:
     """Whether products of int8 are fast here, and their sums do not saturate."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
@@ -147,7 +147,7 @@ def has_exact_integers() -> bool:
 
 
 @cache
-def has_exact_halves() -> bool:
+def _has_exact_halves() -> bool:
     """Whether products of float16 are fast here, and their sums are those of float32."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False

@@ -187,6 +187,8 @@ def open_shard(
             f"{coordinates.shape} with factors of shape {factors.shape}; the index has rows of "
             f"{dim} {dtype}"
         )
+    if verify and not (np.isfinite(factors[:, 0]).all() and np.min(factors[:, 0]) >= 0):
+        raise DamagedFile(f"the shard {entry['factors']['file']} is damaged: it has odd scales")
     columns = torch.from_numpy(np.asarray(factors))
     rows = torch.from_numpy(np.asarray(coordinates))
     return Shard(rows, columns[:, 0], columns[:, 1], columns[:, 2:])

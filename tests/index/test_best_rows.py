@@ -48,8 +48,8 @@ def by_hand(queries, rows, scales, k, sign, among):
 def arithmetic(request, monkeypatch):
     """With the processor's short products where it has them, and without."""
     if request.param == "plain":
-        monkeypatch.setattr(_products, "has_exact_integers", lambda: False)
-        monkeypatch.setattr(_products, "has_exact_halves", lambda: False)
+        monkeypatch.setattr(_products, "_has_exact_integers", lambda: False)
+        monkeypatch.setattr(_products, "_has_exact_halves", lambda: False)
 
 
 @pytest.mark.usefixtures("arithmetic")
