@@ -107,7 +107,8 @@ class AttributionIndex(ApproximateIndex):
     Entries are coordinates in the eigenbasis, each times ``(s + λ)^-½``, so that rounding costs
     every direction the same. Each row is stored with its own scale. The scan goes over all rows in
     blocks that depend on the files and the number of queries alone, so that every process and
-    thread gets the same bits; they share the pages of the files.
+    thread gets the same bits; they share the pages of the files. ``score`` computes in float32;
+    ``top_k`` finds the rows that float64 finds, with their scores in float64.
 
     Cost: of a build, that of the attributor and one pass more over the gradients; of a query, its
     gradient and ``O(n dim)``.
