@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -177,6 +178,9 @@ def _terms(x: Tensor, n: int, dim: int) -> Tensor:
     return x.unflatten(0, (n, -1)).movedim(1, dim).flatten(dim, dim + 1)
 
 
+#: Tasks whose module changes outputs of its layers in place, and gets copies of them.
+_CHANGE_IN_PLACE: WeakSet[Task] = WeakSet()
+
 #: What has a block of its own.
 AnyLayer = Layer | BareParameter
 
@@ -184,11 +188,12 @@ AnyLayer = Layer | BareParameter
 class Recorder:
     """Recorded inputs and outputs of the layers, call by call, in a pass over n examples.
 
-    The module continues with a *copy* of each output, so that an in-place activation cannot change
-    the recorded one. ``replaced`` are tensors to run the module with.
+    With ``copies`` the module continues with a *copy* of each output, so that an in-place
+    activation cannot change the recorded one. ``replaced`` are tensors to run the module with.
     """
 
-    def __init__(self, layers: Sequence[AnyLayer], n: int):
+    def __init__(self, layers: Sequence[AnyLayer], n: int, copies: bool):
+        self._copies, self._versions = copies, list[int]()
         self.calls: list[tuple[int, Tensor, Tensor]] = []
         self.replaced: dict[str, Tensor] = {}
         self._layers, self._n = layers, n
@@ -202,7 +207,16 @@ class Recorder:
     def _replace(self, position: int, bare: BareParameter) -> None:
         if bare.used:
             own = self.replaced[bare.name] = bare.spread(self._n)
-            self.calls.append((position, own.detach(), own))
+            self._note(position, own, own)
+
+    def _note(self, position: int, inputs: Tensor, output: Tensor) -> None:
+        self.calls.append((position, inputs.detach(), output))
+        self._versions.append(output._version)  # noqa: SLF001  torch has no other name
+
+    def changed_in_place(self) -> bool:
+        """Whether the module changed a recorded output."""
+        now = [output._version for _, _, output in self.calls]  # noqa: SLF001  torch has no other name
+        return now != self._versions
 
     def _hook(self, position: int, layer: Layer) -> Callable:
         def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
@@ -213,8 +227,8 @@ class Recorder:
                 inputs = torch.cat([*args, *kwargs.values()], -1)
             if layer.spread is not None:
                 inputs, output = (_spread(t, layer.spread, self._n) for t in (inputs, output))
-            self.calls.append((position, inputs.detach(), output))
-            return output.clone()
+            self._note(position, inputs, output)
+            return output.clone() if self._copies or layer.spread is not None else None
 
         return record
 
@@ -222,8 +236,8 @@ class Recorder:
         position = self._by_weight.get(id(weight))
         if position is None or not output.requires_grad:
             return output
-        self.calls.append((position, inputs.detach(), output))
-        return output.clone()
+        self._note(position, inputs, output)
+        return output.clone() if self._copies else output
 
     @contextmanager
     def _calls(self) -> Iterator[None]:
@@ -264,11 +278,20 @@ def _spread(x: Tensor, how: str, n: int) -> Tensor:
 
 def forward_recorded(task: Task, layers: Sequence[AnyLayer], inputs: Any) -> tuple[Tensor, list]:
     """Natural outputs of a batch, and the calls of the recorded layers."""
+    outputs, recorder = _recorded(task, layers, inputs, task in _CHANGE_IN_PLACE)
+    if recorder.changed_in_place():
+        _CHANGE_IN_PLACE.add(task)
+        outputs, recorder = _recorded(task, layers, inputs, True)
+    return outputs, recorder.calls
+
+
+def _recorded(
+    task: Task, layers: Sequence[AnyLayer], inputs: Any, copies: bool
+) -> tuple[Tensor, Recorder]:
     n = count_rows(inputs)
     n = 2 if n == 1 and task.needs_two else n
-    with torch.enable_grad(), plain_kernels(), Recorder(layers, n).watch() as recorder:
-        outputs = task.forward(inputs, recorder.replaced or None)
-    return outputs, recorder.calls
+    with torch.enable_grad(), plain_kernels(), Recorder(layers, n, copies).watch() as recorder:
+        return task.forward(inputs, recorder.replaced or None), recorder
 
 
 def pull_back(

@@ -72,7 +72,8 @@ class Reference:
         Second are the shapes of the watched layers' calls by the first example alone.
         """
         rows: dict[str, list] = {name: [] for name in task.parameters}
-        wanted, used, seen = tuple(task.parameters.values()), set(), {}
+        wanted, used = tuple(task.parameters.values()), set()
+        seen: dict[int, list] = {}
         cotangents = _pattern(outputs)
         for i, inputs in enumerate(alone):
             single, calls = _forward_alone(task, () if i else watch, inputs)
