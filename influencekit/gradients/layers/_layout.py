@@ -139,6 +139,7 @@ def _discover(task: Task, inputs: Any) -> Layout:
         for rows in ([first, second], [first, first])
     )
     alone = [select_rows(inputs, slice(i, i + 1), n) for i in (first, second)]
+    _refuse_replaced(task)
     columns, state = _parameter_columns(task), State(task.module)
     some = candidates(task, columns)
     outputs, calls = forward_recorded(task, some, pair)
@@ -226,6 +227,17 @@ def _without(columns: dict[str, slice], groups: Sequence[Group]) -> dict[str, sl
     """Positions of the parameters that are in no group."""
     covered = {name for group in groups for name in group.names}
     return {name: places for name, places in columns.items() if name not in covered}
+
+
+def _refuse_replaced(task: Task) -> None:
+    """Refuse a module that does not compute with the task's parameters any more."""
+    own = {id(p) for p in task.parameters.values()}
+    if any(p.requires_grad and id(p) not in own for p in task.module.parameters()):
+        raise UnsupportedModelError(
+            f"model: parameters were replaced in {task.name} after it was read, so gradients would "
+            "be those of the old ones. Accepted is a module that keeps its parameters; change them "
+            "in place, or read the changed model again."
+        )
 
 
 def _refuse_reentrant(task: Task, outputs: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import is_
 from typing import Any
 
 import torch
@@ -99,17 +100,10 @@ class State:
 
     def __init__(self, module: nn.Module):
         self.module = module
-        self.before, self._parts = self._versions(), self._modes()
         # a tensor that is replaced must not give its identity to another
-        self._held = [*module.parameters(), *module.buffers()]
-
-    def _versions(self) -> dict[str, tuple[int, int]]:
-        named: dict[str, Tensor] = {}
-        for name, parameter in self.module.named_parameters():
-            named[f"parameter {name!r}"] = parameter
-        for name, buffer in self.module.named_buffers():
-            named[f"buffer {name!r}"] = buffer
-        return {name: (id(t), t._version) for name, t in named.items()}  # noqa: SLF001  torch has no other name
+        self._tensors = [*module.parameters(), *module.buffers()]
+        self._before = {id(t): _version(t) for t in self._tensors}
+        self._parts = self._modes()
 
     def _modes(self) -> list[tuple]:
         """Parts with their mode, forward pass and hooks."""
@@ -120,12 +114,27 @@ class State:
 
     def changed(self) -> list[str]:
         """Tensors that are others now."""
-        now = self._versions()
-        return [name for name, version in now.items() if self.before.get(name) != version]
+        kinds = {
+            "parameter": self.module.named_parameters(),
+            "buffer": self.module.named_buffers(),
+        }
+        return [
+            f"{kind} {name!r}"
+            for kind, named in kinds.items()
+            for name, t in named
+            if self._before.get(id(t)) != _version(t)
+        ]
 
     def stays(self) -> bool:
         """Whether the module is as it was."""
-        return self._versions() == self.before and self._modes() == self._parts
+        now = [*self.module.parameters(), *self.module.buffers()]
+        same = len(now) == len(self._tensors) and all(map(is_, now, self._tensors))
+        unchanged = same and all(self._before[id(t)] == _version(t) for t in now)
+        return unchanged and self._modes() == self._parts
+
+
+def _version(tensor: Tensor) -> int:
+    return tensor._version  # noqa: SLF001  torch has no other name
 
 
 def _hooks(part: nn.Module) -> list[tuple]:
