@@ -255,14 +255,12 @@ def make_examples(
     targets = None if y is None else _encode(task, source, y, name, y_name)
     placement = Placement(task.device, task.input_dtype, all_float=uses_matrix(task))
     examples = Examples(source, placement, targets, row_labels(X, y))
-    outputs = None
     if not task.convex:
         settle_output(task, examples)
-        outputs = try_task(task, lambda k: next(examples.batches(k)).inputs)
+    one = None if task.convex else try_task(task, lambda k: next(examples.batches(k)).inputs)
     if targets is not None and task.loss.is_own:
         check_own_loss(task, examples, y_name)
-    if outputs is None:
-        outputs = _first_outputs(task, next(examples.batches(1)).inputs, name)
+    outputs = _first_outputs(task, next(examples.batches(1)).inputs, name) if one is None else one
     if targets is not None:
         check_targets(task, outputs, targets, y_name)
         if source.tree is None:

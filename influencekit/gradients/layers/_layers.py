@@ -207,11 +207,8 @@ class Recorder:
     def _replace(self, position: int, bare: BareParameter) -> None:
         if bare.used:
             own = self.replaced[bare.name] = bare.spread(self._n)
-            self._note(position, own, own)
-
-    def _note(self, position: int, inputs: Tensor, output: Tensor) -> None:
-        self.calls.append((position, inputs.detach(), output))
-        self._versions.append(output._version)  # noqa: SLF001  torch has no other name
+            self.calls.append((position, own.detach(), own))
+            self._versions.append(own._version)  # noqa: SLF001  torch has no other name
 
     def changed_in_place(self) -> bool:
         """Whether the module changed a recorded output."""
@@ -227,7 +224,8 @@ class Recorder:
                 inputs = torch.cat([*args, *kwargs.values()], -1)
             if layer.spread is not None:
                 inputs, output = (_spread(t, layer.spread, self._n) for t in (inputs, output))
-            self._note(position, inputs, output)
+            self.calls.append((position, inputs.detach(), output))
+            self._versions.append(output._version)  # noqa: SLF001  torch has no other name
             return output.clone() if self._copies or layer.spread is not None else None
 
         return record
@@ -236,7 +234,8 @@ class Recorder:
         position = self._by_weight.get(id(weight))
         if position is None or not output.requires_grad:
             return output
-        self._note(position, inputs, output)
+        self.calls.append((position, inputs.detach(), output))
+        self._versions.append(output._version)  # noqa: SLF001  torch has no other name
         return output.clone() if self._copies else output
 
     @contextmanager
@@ -278,20 +277,15 @@ def _spread(x: Tensor, how: str, n: int) -> Tensor:
 
 def forward_recorded(task: Task, layers: Sequence[AnyLayer], inputs: Any) -> tuple[Tensor, list]:
     """Natural outputs of a batch, and the calls of the recorded layers."""
-    outputs, recorder = _recorded(task, layers, inputs, task in _CHANGE_IN_PLACE)
-    if recorder.changed_in_place():
-        _CHANGE_IN_PLACE.add(task)
-        outputs, recorder = _recorded(task, layers, inputs, True)
-    return outputs, recorder.calls
-
-
-def _recorded(
-    task: Task, layers: Sequence[AnyLayer], inputs: Any, copies: bool
-) -> tuple[Tensor, Recorder]:
     n = count_rows(inputs)
     n = 2 if n == 1 and task.needs_two else n
+    copies = task in _CHANGE_IN_PLACE
     with torch.enable_grad(), plain_kernels(), Recorder(layers, n, copies).watch() as recorder:
-        return task.forward(inputs, recorder.replaced or None), recorder
+        outputs = task.forward(inputs, recorder.replaced or None)
+    if copies or not recorder.changed_in_place():
+        return outputs, recorder.calls
+    _CHANGE_IN_PLACE.add(task)
+    return forward_recorded(task, layers, inputs)
 
 
 def pull_back(

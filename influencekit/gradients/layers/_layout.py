@@ -66,8 +66,8 @@ class Layout:
         Bytes that the forward pass keeps for one example.
     trust : Trust
         Which layers are still believed; it changes as batches are checked.
-    state : State
-        The module as it was.
+    state : State or None
+        The module as it was; None of the package's own modules.
     """
 
     layers: tuple[AnyLayer, ...]
@@ -78,7 +78,7 @@ class Layout:
     n_parameters: int
     activation_bytes: int
     trust: Trust
-    state: State
+    state: State | None
 
     @cached_property
     def rest_spec(self) -> BlockSpec:
@@ -100,7 +100,7 @@ _KNOWN: WeakKeyDictionary[Task, Layout] = WeakKeyDictionary()
 def forget_changed(task: Task) -> None:
     """Forget how gradients are computed if the module is not what it was then."""
     known = _KNOWN.get(task)
-    if known is not None and not task.convex and not known.state.stays():
+    if known is not None and known.state is not None and not known.state.stays():
         del _KNOWN[task]
 
 
@@ -140,7 +140,8 @@ def _discover(task: Task, inputs: Any) -> Layout:
     )
     alone = [select_rows(inputs, slice(i, i + 1), n) for i in (first, second)]
     _refuse_replaced(task)
-    columns, state = _parameter_columns(task), State(task.module)
+    columns = _parameter_columns(task)
+    state = None if task.convex else State(task.module)
     some = candidates(task, columns)
     outputs, calls = forward_recorded(task, some, pair)
     _refuse_reentrant(task, outputs)
