@@ -27,6 +27,7 @@ __all__ = [
     "map_tensors",
     "no_hidden_loops",
     "plain_kernels",
+    "reaches_all",
     "rounding_floor",
     "select_rows",
     "simple_kernels",
@@ -147,17 +148,35 @@ def flat_gradient(gradient: Tensor | None, parameter: Tensor) -> Tensor:
 
 def has_reentrant_checkpoints(outputs: Tensor) -> bool:
     """Whether the graph of outputs has checkpoints that only ``backward`` can pass."""
+    return any(type(node).__name__ == "CheckpointFunctionBackward" for node in _nodes(outputs))
+
+
+def reaches_all(outputs: Tensor, leaves: Iterable[Tensor]) -> bool:
+    """Whether outputs depend on all of some leaves, from their graph alone.
+
+    False may mean "not known": a function of a user's own may pass no gradient on.
+    """
+    left = {id(leaf) for leaf in leaves}
+    for node in _nodes(outputs):
+        name = type(node).__name__
+        if name == "AccumulateGrad":
+            left.discard(id(node.variable))
+        elif not name[-1].isdigit():  # torch's own functions are numbered: AddmmBackward0
+            return False
+    return not left
+
+
+def _nodes(outputs: Tensor) -> Iterator[Any]:
+    """Nodes of the graph of outputs, each once."""
     seen: set[Any] = set()
     nodes: list[Any] = [outputs.grad_fn]
     while nodes:
         node = nodes.pop()
         if node is None or node in seen:
             continue
-        if type(node).__name__ == "CheckpointFunctionBackward":
-            return True
+        yield node
         seen.add(node)
         nodes.extend(following for following, _ in node.next_functions)
-    return False
 
 
 def call_module(
