@@ -22,6 +22,8 @@ __all__ = ["OuterBlock"]
 
 #: What writing and reading an entry of a product costs, in multiplications of a matrix product.
 _ENTRY = 32
+#: Bytes of dense rows that are multiplied at a time, so that they are still in cache.
+_DENSE_BYTES = 2**23
 
 
 class OuterBlock(Block):
@@ -213,7 +215,7 @@ class OuterBlock(Block):
 
     def _add_matmul_dense(self, matrix: Tensor, out: Tensor, workspace: int) -> None:
         each = self.rows_per_example * len(matrix) * self.b.element_size()
-        for part in chunks(self.n_examples, each, workspace // 2):
+        for part in chunks(self.n_examples, each, min(_DENSE_BYTES, workspace // 2)):
             # G M
             out[row_slice(part, self.rows_per_example)].addmm_(self[part].dense(), matrix)
 
