@@ -97,7 +97,8 @@ def test_projected_curvature_of_all_rows_is_the_exact_one(problem):
     net, X, y = problem
     task = as_task(net, loss=nn.BCEWithLogitsLoss())
     how = {"damping": DAMPING, "projection_dim": 40, "random_state": 0}
-    both = [InfluenceFunction(c, **how).fit(task, X[:N], y[:N]) for c in (GaussNewtonOfSome(), "ggn")]
+    kinds = [GaussNewtonOfSome(), "ggn"]
+    both = [InfluenceFunction(kind, **how).fit(task, X[:N], y[:N]) for kind in kinds]
     found = [influence.score(X[N:], y[N:]) for influence in both]
     np.testing.assert_allclose(*found, atol=1e-9 * np.abs(found[1]).max())
 
