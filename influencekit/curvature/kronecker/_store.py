@@ -14,10 +14,10 @@ from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 
-__all__ = ["keep", "most_rows", "multiplied_out", "rotate", "rotated"]
+__all__ = ["DENSE_ROOM", "keep", "most_rows", "multiplied_out", "rotate", "rotated"]
 
 #: Bytes for dense coordinates of the rows that a damping is chosen on, and the least number.
-_DENSE_ROOM, _LEAST_ROWS = 2**29, 500
+DENSE_ROOM, _LEAST_ROWS = 2**29, 500
 
 
 def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> GradientFeatures:
@@ -45,7 +45,7 @@ def most_rows(coordinates: Gradients) -> int | None:
 
 
 def _dense_room(coordinates: Gradients) -> int:
-    return min(_DENSE_ROOM, coordinates.engine.max_memory // 6)
+    return min(DENSE_ROOM, coordinates.engine.max_memory // 6)
 
 
 def _repeated(coordinates: Gradients) -> set[str]:
