@@ -53,14 +53,14 @@ def test_products_and_xi_are_near_those_of_all_coordinates(given):
     for damping in DAMPINGS:
         wanted = exact.products(damping * scale)
         error = (found.products(damping * scale) - wanted).norm() / wanted.norm()
-        assert error < 0.02
+        assert error < 0.01
     dampings = scale * np.array(DAMPINGS)
-    np.testing.assert_allclose(found.xi(dampings), exact.xi(dampings), atol=0.01)
+    np.testing.assert_allclose(found.xi(dampings), exact.xi(dampings), atol=2e-3)
     np.testing.assert_allclose(found.products(1e8), exact.products(1e8), rtol=1e-6, atol=1e-18)
 
 
 def test_the_damping_is_that_of_all_coordinates(given, monkeypatch):
     found = InfluenceFunction("ekfac").fit(*given).damping_
-    monkeypatch.setattr(_binned, "DENSE_ROOM", 0)  # no layer fits
-    assert found == pytest.approx(InfluenceFunction("ekfac").fit(*given).damping_, rel=0.01)
+    monkeypatch.setattr(_binned, "dense_room", lambda _: 0)  # no layer fits
+    assert found == pytest.approx(InfluenceFunction("ekfac").fit(*given).damping_, rel=2e-3)
     assert found > 0

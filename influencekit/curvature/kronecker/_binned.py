@@ -1,7 +1,7 @@
 """Path on which a damping is chosen: products of coordinates are summed by eigenvalue, once.
 
-Eigenvalues in one bin differ by a sixth at most and count as their mean. So scores and ξ at a
-damping are sums over bins, and need no products over coordinates.
+Eigenvalues in one bin differ by 12% at most, and what is summed is linear in them there. So scores
+and ξ at a damping are sums over bins, and need no products over coordinates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from influencekit.curvature._spectrum import DampingPath, SubsetSums
 from influencekit.curvature.kronecker._spectrum import KroneckerPath, KroneckerSpectrum
-from influencekit.curvature.kronecker._store import DENSE_ROOM
+from influencekit.curvature.kronecker._store import dense_room
 from influencekit.gradients._gradients import Gradients
 from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
@@ -27,7 +27,7 @@ from influencekit.utils._long_work import chunks
 __all__ = ["BinnedPath", "choosing_path"]
 
 #: Bins for each factor of ten, and powers of ten below the largest eigenvalue that they cover.
-_BINS, _DECADES = 15, 9
+_BINS, _DECADES = 20, 9
 
 
 @dataclass
@@ -39,35 +39,46 @@ class BinnedPath(DampingPath):
     spectrum : KroneckerSpectrum
     rest : KroneckerPath
         Of the layers that are not in bins.
-    values : Tensor of shape (n_bins,), float64
-        Mean eigenvalue of each bin.
-    products_by_bin : Tensor of shape (n_bins, n_query, n_train)
-    squares : Tensor of shape (n_bins, n_query)
-        Sums of squared coordinates of queries, weighted by the data's share of the eigenvalues.
+    values, variances : Tensor of shape (n_bins,), float64
+        Mean eigenvalue of each bin, and the variance within it.
+    by_bin : Tensor of shape (2, n_bins, n_query, n_train)
+        Products of coordinates, and those weighted with what their eigenvalues are above the mean.
+    squares : Tensor of shape (2, n_bins, n_query)
+        The same sums of squared coordinates of queries, times the data's share of eigenvalues.
     train_weights : Tensor of shape (n_train,), float64
     """
 
     spectrum: KroneckerSpectrum
     rest: KroneckerPath
     values: Tensor
-    products_by_bin: Tensor
+    variances: Tensor
+    by_bin: Tensor
     squares: Tensor
     train_weights: Tensor
 
     def products(self, damping: float) -> Tensor:
-        inverse = (1 / (self.values + damping)).to(self.products_by_bin.dtype)
-        # Σ_b (Σ_{k in b} c_ik c_jk) / (s_b + λ)
-        found = torch.tensordot(inverse, self.products_by_bin, 1)
+        factors = self._factors(1 / (self.values + damping), 1).to(self.by_bin.dtype)
+        # Σ_b Σ_{k in b} c_ik c_jk / (s_k + λ)
+        found = torch.tensordot(factors, self.by_bin, 2)
         return found + self.rest.products(damping)
+
+    def _factors(self, inverse: Tensor, k: int) -> Tensor:
+        """Factors (2, n_bins) of both sums for ``1 / (s + λ)^k``, from ``1 / (s_b + λ)``."""
+        # with d = s - s_b: 1 / (s_b + λ)^k (1 + k (k + 1) / 2 mean(d²) / (s_b + λ)²), and
+        # -k d / (s_b + λ)^(k + 1)
+        second = k * (k + 1) / 2 * self.variances * inverse.square()
+        return torch.stack([inverse**k * (1 + second), -k * inverse ** (k + 1)])
 
     def xi(self, dampings: ArrayLike) -> np.ndarray:
         dampings = np.atleast_1d(np.asarray(dampings, dtype=np.float64))
         sums = self.rest.power_sums(dampings)
         for i, damping in enumerate(dampings):
             inverse = 1 / (self.values + damping)
-            scaled = inverse / self.spectrum.inverse_table(float(damping)).max()
-            # Σ_b (Σ_{k in b} d_k c_k²) / (s_b + λ)^k
-            sums[:, i] += torch.stack([scaled**k for k in (1, 2, 3)]) @ self.squares
+            largest = self.spectrum.inverse_table(float(damping)).max()  # the factor of the rest
+            for k in (1, 2, 3):
+                factors = self._factors(inverse, k) / largest**k
+                # Σ_b Σ_{k in b} d_k c_k² / (s_k + λ)^k
+                sums[k - 1, i] += torch.tensordot(factors, self.squares, 2)
         t1, t2, t3 = sums
         return (t2 / torch.sqrt(t1 * t3)).cpu().numpy()
 
@@ -89,17 +100,19 @@ def choosing_path(spectrum: KroneckerSpectrum, rows: Tensor) -> DampingPath:
     -------
     DampingPath
     """
+    train = spectrum.train
     names = [
         name
-        for name, block in spectrum.train.sample.blocks.items()
-        if _repeats(block) and len(rows) * block.dense_bytes <= DENSE_ROOM // 2
+        for name, block in train.sample.blocks.items()
+        if _repeats(block) and len(rows) * block.dense_bytes <= dense_room(train) // 2
     ]
-    if not names or not spectrum.train.is_held:
+    needed = 2 * (_DECADES * _BINS + 1) * len(rows) * len(train) * train.sample.dtype.itemsize
+    if not names or not train.is_held or needed > dense_room(train):
         return spectrum.train_path(rows)
     others = copy.copy(spectrum)
     others.bases = {k: basis for k, basis in spectrum.bases.items() if k not in names}
     weights = spectrum.problem.example_weights
-    rest = KroneckerPath(others, spectrum.train.take(rows), weights)
+    rest = KroneckerPath(others, train.take(rows), weights)
     return BinnedPath(spectrum, rest, *_summed(spectrum, rows, names), weights)
 
 
@@ -110,8 +123,8 @@ def _repeats(block: Block) -> bool:
 
 def _summed(
     spectrum: KroneckerSpectrum, rows: Tensor, names: list[str]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean eigenvalue, products and weighted squares of each bin, over some layers."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean and variance of each bin, its products and weighted squares, over some layers."""
     train, table = spectrum.train, spectrum.table
     data = spectrum.data_table / spectrum.data_table.max()
     largest = table.max()
@@ -120,22 +133,27 @@ def _summed(
     counts = torch.bincount(bins, minlength=n_bins)
     values = torch.bincount(bins, table, minlength=n_bins) / counts.clamp_min(1)
     like = torch.empty(0, dtype=train.sample.dtype, device=table.device)
-    products = like.new_zeros(n_bins, len(rows), len(train))
-    squares = values.new_zeros(n_bins, len(rows))
+    above = table - values[bins]
+    variances = torch.bincount(bins, above.square(), minlength=n_bins) / counts.clamp_min(1)
+    products = like.new_zeros(2, n_bins, len(rows), len(train))
+    squares = values.new_zeros(2, n_bins, len(rows))
     queries = next(features for _, features in train.take(rows))
     for name in names:
         columns = spectrum.bases[name].columns
         order = bins[columns].argsort(stable=True)
         ends = [0, *torch.bincount(bins[columns], minlength=n_bins).cumsum(0).tolist()]
         places = [(b, slice(*ends[b : b + 2])) for b in range(n_bins) if ends[b] < ends[b + 1]]
-        left, own = queries.blocks[name].dense()[:, order], data[columns][order]
+        left = queries.blocks[name].dense()[:, order]
+        own, high = data[columns][order], above[columns][order]
         for b, place in places:
-            squares[b] += left[:, place].to(own.dtype).square() @ own[place]
+            square = left[:, place].to(own.dtype).square() * own[place]
+            squares[:, b] += torch.stack([square.sum(1), square @ high[place]])
+        both = torch.stack([left, left * high.to(left)])
         for at, right in _dense_parts(train, name):
             right = right[:, order]
             for b, place in places:
-                products[b, :, at] += left[:, place] @ right[:, place].mT
-    return values, products, squares
+                products[:, b, :, at] += both[:, :, place] @ right[:, place].mT
+    return values, variances, products, squares
 
 
 def _dense_parts(train: Gradients, name: str) -> Iterator[tuple[slice, Tensor]]:
