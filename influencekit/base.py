@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
+from itertools import starmap
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -343,9 +344,8 @@ class BaseAttributor(
 
     def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         """Scores (n_queries, n_train) over all rows of the training data and all models."""
-        total: Any = 0.0
-        for fitted, rows, own in zip(self.fitted_, self._rows, each(queries), strict=True):
-            total = total + self._scores_of(fitted, rows, own)
+        triples = zip(self.fitted_, self._rows, each(queries), strict=True)
+        total = reduce(np.add, starmap(self._scores_of, triples))
         return self._combine(total, len(self.fitted_))
 
     def _scores_of(self, fitted: Fitted, rows: np.ndarray, queries: Examples) -> np.ndarray:

@@ -14,9 +14,16 @@ from scipy.optimize import brentq
 
 from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import Curvature, CurvatureProblem, ggn_rows
-from influencekit.curvature._spectrum import Spectrum, grad_dot_cosines, sample_rows
+from influencekit.curvature._spectrum import (
+    DampingPath,
+    Spectrum,
+    grad_dot_cosines,
+    sample_rows,
+)
 from influencekit.curvature.exact._exact import EmpiricalFisher, decompose
+from influencekit.curvature.kronecker._binned import choosing_path
 from influencekit.curvature.kronecker._kfac import KroneckerCurvature
+from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
 from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.curvature.layers._logra import LoGra
 from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
@@ -142,7 +149,7 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     low, high = damping_range(spectrum.eigenvalues)
     sizes = spectrum.row_sizes()
     columns = sample_rows(sizes, spectrum.most_rows)
-    path = spectrum.restrict(columns).train_path(sample_rows(sizes[columns], _N_QUERIES))
+    path = _path(spectrum, columns, sample_rows(sizes[columns], _N_QUERIES))
     cosines = grad_dot_cosines(path)
 
     @cache  # the ends are asked for several times, and each is a pass over the training examples
@@ -161,6 +168,19 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     second = _crossing(xi, start if first is None else first, end)
     found = first if second is None else second
     return _below_the_path(spectrum, low) if found is None else float(np.exp(found))
+
+
+@singledispatch
+def _path(spectrum: Spectrum, columns: torch.Tensor, rows: torch.Tensor) -> DampingPath:
+    """Training examples ``columns``, with ``rows`` of them as queries."""
+    return spectrum.restrict(columns).train_path(rows)
+
+
+@_path.register
+def _by_layers(
+    spectrum: KroneckerSpectrum, columns: torch.Tensor, rows: torch.Tensor
+) -> DampingPath:
+    return choosing_path(spectrum.narrow(columns), rows)
 
 
 def _mean(values: np.ndarray) -> float:
