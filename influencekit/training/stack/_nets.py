@@ -10,11 +10,11 @@ import torch
 from skorch import NeuralNet
 from skorch.utils import to_device
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from influencekit.training._randomness import RandomStream, seeded
 from influencekit.training.estimator._recipe import fresh_copy
 from influencekit.training.stack._forward import call_all
+from influencekit.utils._torch import functional_call
 from influencekit.utils.validation import present
 
 __all__ = ["Data", "NetStack", "collate_all", "initial_stack"]
@@ -29,7 +29,7 @@ class NetLoss(nn.Module):
     ----------
     net : NeuralNet
         An initialized net. Its modules and criteria become children, so that
-        :func:`torch.func.functional_call` can replace their tensors.
+        :func:`functional_call` can replace their tensors.
     """
 
     def __init__(self, net: NeuralNet):
