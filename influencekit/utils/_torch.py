@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import wraps
 from inspect import isgeneratorfunction
 from typing import Any, TypeVar, cast
@@ -52,7 +52,10 @@ MODULE_LOCK = threading.RLock()
 
 
 def with_gradients(function: F) -> F:
-    """Run a function with gradients, even under ``torch.no_grad`` and ``torch.inference_mode``.
+    """Run a function with gradients and in full precision, whatever mode the caller is in.
+
+    ``torch.no_grad``, ``torch.inference_mode`` and ``torch.autocast`` of the caller end here; an
+    autocast inside a model's forward stays.
 
     Every public function that runs a model has this decorator. Under inference mode it is not
     enough to switch gradients on later: tensors created before that can never be saved for a
@@ -73,8 +76,19 @@ def with_gradients(function: F) -> F:
 
 @contextmanager
 def _gradients_on() -> Iterator[None]:
-    with torch.inference_mode(False), torch.enable_grad(), one_notice():
+    with ExitStack() as modes:
+        for kind in filter(torch.is_autocast_enabled, _kinds_of_device()):
+            modes.enter_context(torch.autocast(kind, enabled=False))
+        for mode in (torch.inference_mode(False), torch.enable_grad(), one_notice()):
+            modes.enter_context(mode)
         yield
+
+
+def _kinds_of_device() -> Iterator[str]:
+    yield "cpu"
+    accelerator = getattr(torch, "accelerator", None)  # from torch 2.6 on
+    if accelerator is not None and accelerator.is_available():
+        yield accelerator.current_accelerator().type
 
 
 def _each_item(function: Callable) -> Callable:
@@ -283,9 +297,37 @@ def count_rows(inputs: Any) -> int:
 
 @contextmanager
 def simple_kernels() -> Iterator[None]:
-    """Use attention kernels that ``torch.func.vmap`` can transform."""
-    with plain_kernels(), sdpa_kernel(SDPBackend.MATH):
+    """Use operations that ``torch.func`` can transform and that can be differentiated twice."""
+    with plain_kernels(), sdpa_kernel(SDPBackend.MATH), _TrueDerivatives():
         yield
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    # w = g v / ‖v‖, one norm for each index of the axis; torch's own has wrong second derivatives
+    return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
+def _embedding(
+    rows: Tensor, weight: Tensor, padding_idx: int | None = None, *args: Any, **kwargs: Any
+) -> Tensor:
+    # the row of padding is a constant: torch's own is one in backward mode alone
+    found = nn.functional.embedding(rows, weight, None, *args, **kwargs)
+    if padding_idx is None:
+        return found
+    padding = (rows == padding_idx % len(weight))[..., None]
+    return torch.where(padding, found.detach(), found)
+
+
+_INSTEAD = {torch._weight_norm: _weight_norm, nn.functional.embedding: _embedding}  # noqa: SLF001  torch has no other name
+
+
+class _TrueDerivatives(TorchFunctionMode):
+    """Operations whose derivatives are the same in both modes, and right when taken twice."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:  # types has a fixed place
+        return _INSTEAD.get(func, func)(*args, **(kwargs or {}))
 
 
 def uncompiled() -> AbstractContextManager:
