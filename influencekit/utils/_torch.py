@@ -21,6 +21,7 @@ from influencekit.utils._long_work import one_notice
 __all__ = [
     "MODULE_LOCK",
     "SavedBytes",
+    "TrueDerivatives",
     "call_module",
     "count_rows",
     "count_saved_bytes",
@@ -298,7 +299,7 @@ def count_rows(inputs: Any) -> int:
 @contextmanager
 def simple_kernels() -> Iterator[None]:
     """Use operations that ``torch.func`` can transform and that can be differentiated twice."""
-    with plain_kernels(), sdpa_kernel(SDPBackend.MATH), _TrueDerivatives():
+    with plain_kernels(), sdpa_kernel(SDPBackend.MATH), TrueDerivatives():
         yield
 
 
@@ -321,7 +322,7 @@ def _embedding(
 _INSTEAD = {torch._weight_norm: _weight_norm, nn.functional.embedding: _embedding}  # noqa: SLF001  torch has no other name
 
 
-class _TrueDerivatives(TorchFunctionMode):
+class TrueDerivatives(TorchFunctionMode):
     """Operations whose derivatives are the same in both modes, and right when taken twice."""
 
     def __torch_function__(
