@@ -307,3 +307,18 @@ def test_what_all_classes_share_stays_as_solvers_leave_it():
     names = InfluenceFunction(output="coef", removal_order="newton").fit(model, X, y)
     alone = model.intercept_ - newton_of_classes(X, y, model, [7])[:, -1]
     np.testing.assert_allclose(names.score(["Intercept"])[:, 7], alone, atol=1e-7)
+
+
+@pytest.mark.parametrize("weights", [None, RNG.uniform(0.2, 3, 80)])
+def test_self_influence_is_the_change_of_a_rows_own_loss(weights):
+    model = Ridge(5.0).fit(A, T, sample_weight=weights)
+    w = np.ones(80) if weights is None else weights
+    Z = np.c_[A - w @ A / w.sum(), np.ones(80)]
+    R = np.diag([5.0] * A.shape[1] + [0.0])
+    hat = w * np.einsum("ij,jk,ik->i", Z, np.linalg.inv((Z.T * w) @ Z + R), Z)
+    residuals = T - model.predict(A)
+    # the row's own error without it is r / (1 - h)
+    expected = (residuals / (1 - hat)) ** 2 - residuals**2
+    newton = InfluenceFunction(removal_order="newton").fit(model, A, T, sample_weight=weights)
+    np.testing.assert_allclose(newton.self_influence(), expected, rtol=1e-7)
+    np.testing.assert_allclose(np.diag(newton.score(A, T)), expected, rtol=1e-7)
