@@ -123,7 +123,7 @@ class _Gap:
 
 def _position(positive: Any) -> int:
     """A class's position as a plain number; a label of another kind is refused."""
-    if isinstance(positive, (bool, np.bool_, Integral)) and positive >= 0:
+    if isinstance(positive, (bool, np.bool_, Integral)) and int(positive) >= 0:
         return int(positive)
     raise ValueError(
         f"positive: got {positive!r}; accepted is the position of the positive class, its column "
