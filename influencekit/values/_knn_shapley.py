@@ -59,7 +59,7 @@ class KNNShapley(BaseAttributor):
     StandardScaler in it counts.  Numbers are counted from the mean of the training targets, which
     is what no rows say; where fewer than K rows are there, each still counts 1/K.  The scores of a
     query sum to what all rows say, less what none say.  Of equally distant rows the first one is
-    nearer.
+    nearer.  Every row has one vote, whatever its ``sample_weight``.
 
     Cost: the distances, and a sort for each query, ``O(n log n)``.
 

@@ -124,12 +124,13 @@ ROWS = [
     Row(
         "without the calibration, so they are not those",
         "m = CalibratedClassifierCV(classifier(), cv=2).fit(X, y); GroupAttributor(GradDot(), "
-        "property=DemographicParityDifference(X[:, 0] > 0)).fit(m, X, y, groups=y)",
+        "property=DemographicParityDifference(X[:, 0] > np.median(X[:, 0]))).fit(m, X, y, groups=y)",
         {
             "influencekit.applications.group_counterfactual": (
                 "from influencekit.applications import group_counterfactual; two = y > 0; "
                 "group_counterfactual(CalibratedClassifierCV(classifier(), cv=2), X, two, X, two, "
-                "X[:, 1] > 0, sensitive=X[:, 0] > 0, n_repeats=1)"
+                "X[:, 1] > np.median(X[:, 1]), sensitive=X[:, 0] > np.median(X[:, 0]), "
+                "n_repeats=1)"
             ),
         },
     ),
