@@ -124,7 +124,8 @@ ROWS = [
     Row(
         "without the calibration, so they are not those",
         "m = CalibratedClassifierCV(classifier(), cv=2).fit(X, y); GroupAttributor(GradDot(), "
-        "property=DemographicParityDifference(X[:, 0] > np.median(X[:, 0]))).fit(m, X, y, groups=y)",
+        "property=DemographicParityDifference(X[:, 0] > np.median(X[:, 0]))"
+        ").fit(m, X, y, groups=y)",
         {
             "influencekit.applications.group_counterfactual": (
                 "from influencekit.applications import group_counterfactual; two = y > 0; "
