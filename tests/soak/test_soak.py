@@ -8,7 +8,7 @@ import pytest
 from influencekit import BaseAttributor
 from tests.soak._case import failures_of
 
-SEEDS = [5, 6, 7, 11, 12]
+SEEDS = [5, 6, 7, 11, 12, 600_238]
 
 #: A fault in scores, and the law that it breaks.
 FAULTS = {
