@@ -16,6 +16,7 @@ from influencekit.groups._labels import encode_labels, group_values
 from influencekit.models._outputs import ClassProbability, for_task
 from influencekit.models._task import Task
 from influencekit.models.losses._base import class_positions
+from influencekit.utils._arguments import check_integer
 from influencekit.utils._optional import import_optional
 from influencekit.utils._suggest import did_you_mean
 
@@ -83,6 +84,7 @@ class _Gap:
         n_rows = len(sensitive) if hasattr(sensitive, "__len__") else 0
         self.sensitive = group_values(sensitive, n_rows, "sensitive")
         self.row_labels = getattr(sensitive, "index", None) if hasattr(sensitive, "iloc") else None
+        check_integer("positive", positive, 0)
         self.positive = positive
         self._positions, self.groups = encode_labels(self.sensitive)
         self._probability = ClassProbability(positive, "property")

@@ -127,7 +127,7 @@ class Neighbors(Fitted):
         return torch.cat(parts)
 
     def _values(self, X: NDArray, y: NDArray) -> NDArray:
-        distances = pairwise_distances(X, self.X, metric=self.metric)
+        distances = self._distances(X)
         order = np.argsort(distances, axis=1, kind="stable")
         if self.task.problem_type == "classification":
             values = _of_votes(self.y[order] == y[:, None], self.n_neighbors)
@@ -136,6 +136,24 @@ class Neighbors(Fitted):
             values = _of_numbers(self.y[order] - center, y - center, self.n_neighbors)
         found = np.empty_like(values)
         np.put_along_axis(found, order, values, axis=1)
+        return found
+
+    def _distances(self, X: NDArray) -> NDArray:
+        """Distances (m, n), which are numbers whatever the metric is."""
+        try:
+            found = pairwise_distances(X, self.X, metric=self.metric)
+        except (TypeError, ValueError) as error:
+            if not callable(self.metric):
+                raise
+            raise ValueError(
+                f"metric: the function does not return a number for two rows ({error}); accepted "
+                "is metric(a, b) -> float."
+            ) from error
+        if not np.isfinite(found).all():
+            raise ValueError(
+                f"metric: {self.metric!r:.80} gives NaN or infinity between rows; accepted are "
+                "metrics that are defined for these features. Scale them, or use 'euclidean'."
+            )
         return found
 
 
