@@ -160,7 +160,6 @@ VALUES = [
     ("datamodel_regression", value(Datamodel("forest")), "regression; 'forest'"),
     ("datamodel_fraction_one", value(Datamodel(subset_fraction=1.0, n_trainings=8)),
      "subset_fraction; 1.0"),
-    ("datamodel_folds_beyond", value(Datamodel("lasso", n_trainings=4, cv=5)), "cv; 5; 4"),
     ("knn_metric_undefined",
      value(KNNShapley(metric=lambda a, b: NAN)), "metric; NaN"),
     ("knn_metric_text", value(KNNShapley(metric="taxicab of mine")), "metric; taxicab of mine"),
