@@ -1,7 +1,7 @@
 """Pictures of the landing pages: ``python docs/_pictures.py [NAME ...]`` draws them in docs/images.
 
-``wrong_answer``: a net's surest mistakes with their training images.  ``libraries``: what the kept
-results say of accuracy and seconds of every library.
+``wrong_answer``: a net's surest mistakes with their training images.  ``libraries`` and ``nets``:
+what the kept results say of accuracy and seconds of every library.
 """
 
 import json
@@ -31,6 +31,7 @@ IMAGES = Path(__file__).parent / "images"
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 OURS = "influencekit"
 MARKERS = {OURS: "o", "dattri": "s", "traker": "^", "kronfluence": "D", "pydvl": "v", "captum": "P"}
+NETS = {"mlp": "an MLP", "cnn": "a CNN", "transformer": "a transformer"}
 #: Methods by their names in the study of scores, where the study of times has another.
 NAMES = {
     "TRAK, factored projection (theirs: dense)": "TRAK, factored projection",
@@ -94,6 +95,57 @@ def libraries() -> None:
     figure.savefig(IMAGES / "libraries.png", dpi=130)
 
 
+def of_net(net: str) -> dict[str, list[tuple[float, float]]]:
+    """CPU seconds and LDS at the best damping of each library's methods, on one kind of net."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in rows_of_nets(net):
+        for method in row["methods"]:
+            scored = [one for one in method["dampings"] if one["status"] == "ok"]
+            if scored:
+                best = max(scored, key=lambda one: one["lds"])
+                found.setdefault(row["library"], []).append((best["cpu_seconds"], best["lds"]))
+    return found
+
+
+def rows_of_nets(net: str) -> list[dict]:
+    """What the study of three nets kept of one, a row a library."""
+    cells = json.loads((RESULTS / "peers_nets.json").read_text(encoding="utf-8"))["cells"]
+    done = [
+        cell for cell in cells.values() if cell["status"] == "ok" and cell["cell"]["net"] == net
+    ]
+    return [{**cell["cell"], **row} for cell in done for row in cell["rows"]]
+
+
+def nets() -> None:
+    """LDS against CPU seconds of an MLP, a CNN and a transformer, and what noise allows."""
+    colors = plt.get_cmap("tab10").colors
+    figure, axes = plt.subplots(1, 3, figsize=(7.4, 3.6), sharey=True, layout="constrained")
+    handles = {}
+    for ax, (net, title) in zip(axes, NETS.items(), strict=True):
+        found = of_net(net)
+        for library, color in zip(MARKERS, colors, strict=False):
+            if library in found:
+                size = 64 if library == OURS else 40
+                style = {"marker": MARKERS[library], "edgecolors": "k", "lw": 0.5}
+                points = zip(*found[library], strict=True)
+                handles[library] = ax.scatter(*points, size, [color], **style)
+        line = ax.axhline(rows_of_nets(net)[0]["ceiling"], color="0.4", ls="--", lw=1)
+        handles["noise ceiling"] = line
+        ax.set(xscale="log", title=title)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.grid(alpha=0.3)
+        missing = [library for library in MARKERS if library not in found]
+        if missing:
+            text = "\n".join(["no result:", *missing])
+            ax.text(0.97, 0.03, text, fontsize="small", transform=ax.transAxes, ha="right")
+    axes[0].set(ylabel="accuracy: LDS, best damping", ylim=(0, 1))
+    axes[1].set(xlabel="CPU seconds for 300 × 1,000 scores")
+    figure.legend(
+        handles.values(), handles, loc="outside lower center", ncols=4, fontsize="small",
+    )  # fmt: skip
+    figure.savefig(IMAGES / "libraries_nets.png", dpi=130)
+
+
 def wrong_answer() -> None:
     X, y = load_digits(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(
@@ -130,7 +182,7 @@ def wrong_answer() -> None:
     display.figure_.savefig(IMAGES / "wrong_answer.png", dpi=130)
 
 
-DRAWN = {"wrong_answer": wrong_answer, "libraries": libraries}
+DRAWN = {"wrong_answer": wrong_answer, "libraries": libraries, "nets": nets}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or DRAWN:

@@ -35,6 +35,17 @@ def test_every_score_of_the_chart_is_a_kept_one(pictures):
     assert good["Hessian", "dattri"] == [None, 0.724]  # it failed at its own
 
 
+@pytest.mark.parametrize("net", ["mlp", "cnn", "transformer"])
+def test_the_chart_of_nets_has_every_method_that_has_a_score(pictures, net):
+    rows = json.loads((KEPT / "peers_nets.json").read_text())["cells"].values()
+    of_net = [row for cell in rows if cell["cell"]["net"] == net for row in cell.get("rows", [])]
+    scored = [[one for one in method["dampings"] if one["status"] == "ok"]
+              for row in of_net for method in row["methods"]]  # fmt: skip
+    shown = [point for points in pictures.of_net(net).values() for point in points]
+    assert len(shown) == sum(map(bool, scored))
+    assert max(lds for _, lds in shown) == max(one["lds"] for tried in scored for one in tried)
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
 def test_first_pages_have_the_five_doors(page):
     text = (ROOT / page).read_text(encoding="utf-8")
