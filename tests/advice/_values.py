@@ -8,6 +8,13 @@ FIT = ".fit(model, X, y, **asked, subset_outputs=halved)"
 
 ROWS = [
     Row(
+        "gives NaN or infinity between rows",
+        "KNNShapley(metric=lambda a, b: float('nan')).fit(model, X, y).score(X[:2], y[:2])",
+        {
+            "'euclidean'": "KNNShapley(metric='euclidean').fit(model, X, y).score(X[:2], y[:2])",
+        },
+    ),
+    Row(
         "which has no parts that learned from rows of",
         "DataOOB().fit(model, X, y)",
         {
