@@ -32,6 +32,7 @@ from influencekit._top_k import ListsStrongest
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
 from influencekit.data._inputs import check_same_length
 from influencekit.data._mapped import MappedDataMixin
+from influencekit.data._not_taken import same_columns
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.models.adapters.meta._calibrated import members_of
 from influencekit.models.snapshot._chosen_layers import task_of_layers
@@ -172,8 +173,7 @@ class BaseAttributor(
         train = _training_examples(models, X, y, X_fit).weighted(sample_weight)
         check_outputs_of(models, train)
         self._models, self.task_, self._given = models, each(models)[0], (X, y)
-        self.n_train_ = train.n_examples
-        self.train_index_ = train.index
+        self.n_train_, self.train_index_ = train.n_examples, train.index
         for name in ("n_features_in", "feature_names_in"):
             self.__dict__.pop(f"{name}_", None)  # of an earlier fit
             if getattr(self.task_, name) is not None:
@@ -340,6 +340,7 @@ class BaseAttributor(
 
     def _queries(self, X: Any, y: Any) -> Examples | ExamplesList:
         check_is_fitted(self, "fitted_")
+        X = same_columns(X, self._given[0], self.task_)
         return open_examples(self._models, X, y, require_y=False)
 
     def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
@@ -382,10 +383,8 @@ def _training_examples(
     """
     if X_fit is None:
         return open_examples(task, X, y, learned=True)
-    if isinstance(task, TaskList):
-        inner: Task | TaskList = TaskList(_last_step(one) for one in task)
-    else:
-        inner = _last_step(task)
+    inner: Task | TaskList
+    inner = TaskList(map(_last_step, task)) if isinstance(task, TaskList) else _last_step(task)
     examples = open_examples(inner, X_fit, y, name="X_fit")
     if hasattr(X, "shape"):
         check_same_length({"X": X.shape[0], "X_fit": examples.n_examples})

@@ -144,15 +144,23 @@ class Neighbors(Fitted):
         return found
 
     def _distances(self, X: NDArray) -> NDArray:
-        moved = self.metric in _MOVED
-        origin = self.origin if moved else 0.0
-        with np.errstate(over="ignore", invalid="ignore"):  # looked at below
-            found = pairwise_distances(X - origin, self.X - origin, metric=self.metric)
+        """Distances (m, n), which are numbers whatever the metric is."""
+        origin = self.origin if self.metric in _MOVED else 0.0
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+                found = pairwise_distances(X - origin, self.X - origin, metric=self.metric)
+        except (TypeError, ValueError) as error:
+            if not callable(self.metric):
+                raise
+            raise ValueError(
+                f"metric: the function does not return a number for two rows ({error}); accepted "
+                "is metric(a, b) -> float."
+            ) from error
         if np.isfinite(found).all():
             return found
         raise ValueError(
-            f"metric: {self.metric!r} gives distances that are not finite numbers, between which "
-            "no row is nearest. Scale the features, for instance by a StandardScaler in a "
+            f"metric: {self.metric!r:.80} gives distances that are not finite numbers, between "
+            "which no row is nearest. Scale the features, for instance by a StandardScaler in a "
             "Pipeline, or take another metric."
         )
 

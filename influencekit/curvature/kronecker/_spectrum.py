@@ -15,6 +15,7 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._spectrum import (
+    SMALLEST_ORDER,
     DampingPath,
     Spectrum,
     SubsetSums,
@@ -32,6 +33,8 @@ __all__ = ["KroneckerPath", "KroneckerSpectrum"]
 
 #: Bytes of queries that may be sent to workers with each slice.
 _SENT = 2**27
+#: Data's share of an eigenvalue, relative to the largest, that may be rounding of the factors.
+_ROUNDING = SMALLEST_ORDER * torch.finfo(torch.float64).eps
 
 
 class KroneckerSpectrum(Spectrum):
@@ -217,7 +220,8 @@ class KroneckerPath(DampingPath):
         spectrum = self.spectrum
         dtype = spectrum.problem.engine.task.dtype
         # common factors do not change ξ and keep the cubes in range
-        data = (spectrum.data_table / spectrum.data_table.max()).to(dtype)
+        data = spectrum.data_table / spectrum.data_table.max() - _ROUNDING
+        data = data.clamp_min(0.0).to(dtype)
         inverses = [spectrum.inverse_table(float(damping)) for damping in dampings]
         powers = torch.stack([(inverse / inverse.max()).to(dtype) for inverse in inverses])
         # d / (s + λ)^k, each the last one times 1 / (s + λ)
