@@ -6,10 +6,27 @@ Prints the median and the 95th percentile of the seconds that a query takes, and
 import argparse
 import json
 import time
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
+
+def wait_for(url: str, seconds: float = 60) -> None:
+    """Return once the service answers: it opens its index first."""
+    end = time.perf_counter() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(f"{url}/health").close()
+            return
+        except urllib.error.URLError as error:
+            if time.perf_counter() > end:
+                raise SystemExit(
+                    f"No service at {url} after {seconds:g} seconds ({error}). "
+                    "Start examples/serve_index.py, or name its address with --url."
+                ) from error
+            time.sleep(0.5)
 
 
 def ask(url: str, row: list, k: int) -> float:
@@ -30,6 +47,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=784)
     parser.add_argument("--k", type=int, default=10)
     options = parser.parse_args()
+    wait_for(options.url)
     rows = np.random.default_rng(0).random((options.queries, options.features)).tolist()
     start = time.perf_counter()
     with ThreadPoolExecutor(options.clients) as clients:
