@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 
-def wait_for(url: str, seconds: float = 60) -> None:
+def wait_for(url: str, seconds: float = 300) -> None:
     """Return once the service answers: it opens its index first."""
     end = time.perf_counter() + seconds
+    print(f"waiting for {url}", flush=True)
     while True:
         try:
             urllib.request.urlopen(f"{url}/health").close()
