@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import make_column_transformer
@@ -16,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler, TargetEncoder
+from sklearn.utils.fixes import parse_version
 
 from influencekit import (
     GradDot,
@@ -28,6 +30,7 @@ from influencekit.applications import group_counterfactual, removal_curve
 from influencekit.exceptions import InfluenceKitWarning
 from influencekit.groups import GroupAttributor, leave_group_out
 
+NEW = parse_version(sklearn.__version__) >= parse_version("1.9")
 RNG = np.random.default_rng(0)
 N = 300
 CODES = RNG.integers(0, 60, N)
@@ -65,7 +68,9 @@ class Kept(LogisticRegression):
 
 
 def encoder(seed):
-    return TargetEncoder(cv=StratifiedKFold(5, shuffle=True, random_state=seed))
+    if NEW:
+        return TargetEncoder(cv=StratifiedKFold(5, shuffle=True, random_state=seed))
+    return TargetEncoder(random_state=seed)
 
 
 def encoded(seed):
