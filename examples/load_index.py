@@ -23,15 +23,20 @@ def ask(url: str, row: list, k: int) -> float:
     return time.perf_counter() - start
 
 
-def health(url: str, seconds: int = 120) -> dict:
-    """What the service says of its index, as soon as it answers."""
+def health(url: str, seconds: int = 300) -> dict:
+    """What the service says of its index, as soon as it answers: it opens the index first."""
+    print(f"waiting for {url}", flush=True)
     for _ in range(seconds):
         try:
             with urllib.request.urlopen(f"{url}/health") as answer:
                 return json.load(answer)
-        except OSError:
+        except OSError as error:
+            last = error
             time.sleep(1)
-    raise SystemExit(f"{url}/health does not answer")
+    raise SystemExit(
+        f"No service at {url} after {seconds} seconds ({last}). "
+        "Start examples/serve_index.py, or name its address with --url."
+    )
 
 
 def main() -> None:
@@ -45,6 +50,8 @@ def main() -> None:
     served = health(options.url)
     print(served)
     features = served["features"] or options.features
+    if features is None:
+        parser.error("--features: the model does not say how many numbers a row of X has")
     rows = np.random.default_rng(0).random((options.queries, features)).tolist()
     start = time.perf_counter()
     with ThreadPoolExecutor(options.clients) as clients:

@@ -179,7 +179,8 @@ default="demographic_parity"
     check_threshold(threshold)
     compare_row_labels(probabilities=probabilities, y=y, sensitive=sensitive)
     given, groups = check_probabilities(probabilities), check_groups(sensitive, len(y))
-    truth = np.asarray(y) if gap == "demographic_parity" else positive_rows(y, positive)
+    counted = gap != "demographic_parity" or positive is not None
+    truth = positive_rows(y, positive) if counted else np.asarray(y)
     said = given if threshold is None else (given >= threshold).astype(np.float64)
     everyone = np.ones(len(said), dtype=bool)
     if gap == "demographic_parity":

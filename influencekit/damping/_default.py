@@ -14,9 +14,16 @@ from scipy.optimize import brentq
 
 from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import Curvature, CurvatureProblem, ggn_rows
-from influencekit.curvature._spectrum import Spectrum, grad_dot_cosines, sample_rows
+from influencekit.curvature._spectrum import (
+    DampingPath,
+    Spectrum,
+    grad_dot_cosines,
+    sample_rows,
+)
 from influencekit.curvature.exact._exact import EmpiricalFisher, decompose
+from influencekit.curvature.kronecker._binned import choosing_path
 from influencekit.curvature.kronecker._kfac import KroneckerCurvature
+from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
 from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.curvature.layers._logra import LoGra
 from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
@@ -47,6 +54,8 @@ LEAST_XI = 0.3
 _N_QUERIES = 100
 #: Precision of the damping, in log λ.
 _ROOT_WIDTH = 1e-3
+#: Share of a gradient's squared norm that is not rounding, in single precision either.
+_OUTSIDE = 1e-8
 #: Dimensions of the projection.
 SKETCH_DIM = 512
 #: Default damping of DataInf in units of the gradients' mean squared entry: the paper's.
@@ -142,7 +151,7 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     low, high = damping_range(spectrum.eigenvalues)
     sizes = spectrum.row_sizes()
     columns = sample_rows(sizes, spectrum.most_rows)
-    path = spectrum.restrict(columns).train_path(sample_rows(sizes[columns], _N_QUERIES))
+    path = _path(spectrum, columns, sample_rows(sizes[columns], _N_QUERIES))
     cosines = grad_dot_cosines(path)
 
     @cache  # the ends are asked for several times, and each is a pass over the training examples
@@ -160,7 +169,20 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     # ξ rises as well, so that it only matters where it is still too small
     second = _crossing(xi, start if first is None else first, end)
     found = first if second is None else second
-    return _below_the_path(spectrum, low) if found is None else float(np.exp(found))
+    return _below_the_path(spectrum, path, low) if found is None else float(np.exp(found))
+
+
+@singledispatch
+def _path(spectrum: Spectrum, columns: torch.Tensor, rows: torch.Tensor) -> DampingPath:
+    """Training examples ``columns``, with ``rows`` of them as queries."""
+    return spectrum.restrict(columns).train_path(rows)
+
+
+@_path.register
+def _by_layers(
+    spectrum: KroneckerSpectrum, columns: torch.Tensor, rows: torch.Tensor
+) -> DampingPath:
+    return choosing_path(spectrum.narrow(columns), rows)
 
 
 def _mean(values: np.ndarray) -> float:
@@ -171,20 +193,20 @@ def _mean(values: np.ndarray) -> float:
 
 def _crossing(rising: Callable[[float], float], low: float, high: float) -> float | None:
     """Where a rising function is zero; None if it is not below zero at ``low``."""
-    if rising(low) >= 0:
+    if not rising(low) < 0:  # NaN where it is not defined
         return None
     if rising(high) <= 0:
         return high
     return float(brentq(rising, low, high, xtol=_ROOT_WIDTH))
 
 
-def _below_the_path(spectrum: Spectrum, low: float) -> float:
+def _below_the_path(spectrum: Spectrum, path: DampingPath, low: float) -> float:
     """Damping if the indicators are above their levels even at the smallest damping."""
-    data, largest = spectrum.data_eigenvalues, float(spectrum.eigenvalues.max())
-    seen = data > spectrum.tolerance * data.max()  # directions that the gradients have
+    largest, seen = float(spectrum.eigenvalues.max()), _seen(spectrum)
     smallest = float(spectrum.eigenvalues[seen].min())
     if smallest > max(low, spectrum.tolerance * largest):
-        return 0.0
+        # without damping, what gradients have outside the curvature's range would be left out
+        return smallest if _reaches_outside(path, seen) else 0.0
     warn_user(
         f"damping='auto': the mean cosine of scores with Grad-Dot is above "
         f"{COSINE_OF_BEST_DAMPING} even at the smallest damping tried, {low:.2g}, which is used. "
@@ -193,6 +215,23 @@ def _below_the_path(spectrum: Spectrum, low: float) -> float:
         LambdaPathWarning,
     )
     return low
+
+
+def _seen(spectrum: Spectrum) -> torch.Tensor:
+    """Which directions the gradients have, beyond rounding."""
+    data = spectrum.data_eigenvalues
+    # the largest is seen whatever the penalty's share of its rounding is
+    least = min(max(spectrum.tolerance * float(data.max()), spectrum.rounding), float(data.max()))
+    return data >= least
+
+
+def _reaches_outside(path: DampingPath, seen: torch.Tensor) -> bool:
+    """Whether a gradient has more than rounding in directions without curvature."""
+    coordinates = getattr(path, "query_coordinates", None)
+    if coordinates is None:
+        return False
+    squares = coordinates.square()
+    return bool((squares[:, ~seen].sum(1) > _OUTSIDE * squares.sum(1)).any())
 
 
 def gram_damping(gram: torch.Tensor) -> float:
@@ -246,7 +285,7 @@ def sketch_damping(problem: CurvatureProblem) -> float:
     found, data = spectrum_damping(spectrum), spectrum.data_eigenvalues
     if problem.engine.task.n_parameters > SKETCH_DIM:
         return max(found, float(data.min()))
-    seen = data[data > spectrum.tolerance * data.max()]
+    seen = data[_seen(spectrum)]
     singular = len(seen) < problem.engine.task.n_parameters and bool((problem.penalty == 0).any())
     return float(seen.min()) if singular and found == 0 else found
 

@@ -60,7 +60,9 @@ def settle_output(task: Task, examples: Any) -> None:
         return
     if isinstance(loss, CustomLoss) and loss.outputs_packing is not None:
         return
-    raw, _ = _raw(task, examples, 2)
+    raw, _ = _raw(task, examples, 1)
+    if not isinstance(raw, Tensor):
+        raw, _ = _raw(task, examples, 2)
     if raw is None:
         return
     if not isinstance(raw, Tensor) and isinstance(loss, CustomLoss):

@@ -26,6 +26,7 @@ from influencekit.index.files._fingerprints import check_models
 from influencekit.index.maps._leading import INDEX_PROJECTIONS
 from influencekit.index.recall._approximate import ApproximateIndex
 from influencekit.models._task import Task, TaskList
+from influencekit.utils._arguments import check_flag, check_path
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
@@ -231,6 +232,8 @@ class AttributionIndex(ApproximateIndex):
         ValueError
             If the folder is damaged, of another format, or of another model.
         """
+        check_path("folder", folder)
+        check_flag("verify", verify)
         path = Path(folder)
         contents = read_contents(path)
         index = cls(**{**contents.settings(path, set(cls._get_param_names())), "folder": folder})

@@ -45,6 +45,8 @@ class FittedIndex(Fitted):
     def best(self, queries: Any, k: Any, sign: float, among: Any) -> tuple[np.ndarray, np.ndarray]:
         """Rows with the largest scores; see :meth:`AttributionIndex.top_k`."""
         kept = self.kept if among is None else self.kept & _mask(among, self.n_rows)
+        if among is not None and not kept.any():
+            raise ValueError("among: no row is left (got 0 of them); accepted is one row or more.")
         n, whole = int(kept.sum()), isinstance(k, Integral) and not isinstance(k, bool)
         if not whole or not 1 <= k <= n:
             raise ValueError(f"k: got {k!r}; accepted are integers from 1 to {n}, the rows left.")

@@ -5,28 +5,33 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import wraps
 from inspect import isgeneratorfunction
 from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from influencekit.utils._long_work import one_notice
 
 __all__ = [
     "MODULE_LOCK",
     "SavedBytes",
+    "TrueDerivatives",
     "call_module",
     "count_rows",
     "count_saved_bytes",
     "flat_gradient",
+    "functional_call",
     "has_reentrant_checkpoints",
     "map_tensors",
     "no_hidden_loops",
     "plain_kernels",
+    "reaches_all",
     "rounding_floor",
     "select_rows",
     "simple_kernels",
@@ -39,6 +44,9 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable)
 
+#: Names of a module's tensors that it reaches by these names alone, not by a list or a function.
+_REACHED: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
+
 #: A module's hooks, its parameters under functional_call, torch's kernel switches and its levels of
 #: forward-mode derivatives are shared by all threads: hold this lock to run or copy a model, or to
 #: change them.
@@ -46,7 +54,10 @@ MODULE_LOCK = threading.RLock()
 
 
 def with_gradients(function: F) -> F:
-    """Run a function with gradients, even under ``torch.no_grad`` and ``torch.inference_mode``.
+    """Run a function with gradients and in full precision, whatever mode the caller is in.
+
+    ``torch.no_grad``, ``torch.inference_mode`` and ``torch.autocast`` of the caller end here; an
+    autocast inside a model's forward stays.
 
     Every public function that runs a model has this decorator. Under inference mode it is not
     enough to switch gradients on later: tensors created before that can never be saved for a
@@ -67,8 +78,19 @@ def with_gradients(function: F) -> F:
 
 @contextmanager
 def _gradients_on() -> Iterator[None]:
-    with torch.inference_mode(False), torch.enable_grad(), one_notice():
+    with ExitStack() as modes:
+        for kind in filter(torch.is_autocast_enabled, _kinds_of_device()):
+            modes.enter_context(torch.autocast(kind, enabled=False))
+        for mode in (torch.inference_mode(False), torch.enable_grad(), one_notice()):
+            modes.enter_context(mode)
         yield
+
+
+def _kinds_of_device() -> Iterator[str]:
+    yield "cpu"
+    accelerator = getattr(torch, "accelerator", None)  # from torch 2.6 on
+    if accelerator is not None and accelerator.is_available():
+        yield accelerator.current_accelerator().type
 
 
 def _each_item(function: Callable) -> Callable:
@@ -147,17 +169,35 @@ def flat_gradient(gradient: Tensor | None, parameter: Tensor) -> Tensor:
 
 def has_reentrant_checkpoints(outputs: Tensor) -> bool:
     """Whether the graph of outputs has checkpoints that only ``backward`` can pass."""
+    return any(type(node).__name__ == "CheckpointFunctionBackward" for node in _nodes(outputs))
+
+
+def reaches_all(outputs: Tensor, leaves: Iterable[Tensor]) -> bool:
+    """Whether outputs depend on all of some leaves, from their graph alone.
+
+    False may mean "not known": a function of a user's own may pass no gradient on.
+    """
+    left = {id(leaf) for leaf in leaves}
+    for node in _nodes(outputs):
+        name = type(node).__name__
+        if name == "AccumulateGrad":
+            left.discard(id(node.variable))
+        elif not name[-1].isdigit():  # torch's own functions are numbered: AddmmBackward0
+            return False
+    return not left
+
+
+def _nodes(outputs: Tensor) -> Iterator[Any]:
+    """Nodes of the graph of outputs, each once."""
     seen: set[Any] = set()
     nodes: list[Any] = [outputs.grad_fn]
     while nodes:
         node = nodes.pop()
         if node is None or node in seen:
             continue
-        if type(node).__name__ == "CheckpointFunctionBackward":
-            return True
+        yield node
         seen.add(node)
         nodes.extend(following for following, _ in node.next_functions)
-    return False
 
 
 def call_module(
@@ -181,7 +221,72 @@ def call_module(
     args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
     if parameters is None:
         return module(*args, **kwargs)
-    return torch.func.functional_call(module, dict(parameters), args, kwargs)
+    return functional_call(module, dict(parameters), args, kwargs)
+
+
+def functional_call(
+    module: nn.Module, tensors: dict[str, Tensor], args: tuple, kwargs: dict | None = None
+) -> Any:
+    """Call a module with other tensors in place of its own, wherever it uses these.
+
+    :func:`torch.func.functional_call` leaves the tensors of a layer that has two names in a module
+    replaced after the call, and goes on with a module's own where a list or a function holds them.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    tensors : dict of str to Tensor
+        By names of parameters and buffers. Buffers that the call replaces are written back.
+    args : tuple
+    kwargs : dict, default=None
+
+    Returns
+    -------
+    object
+        Return value of the module's forward.
+    """
+    places = dict(_places(module))
+    new = {id(places[name]): value for name, value in tensors.items() if name in places}
+    once = {name: new[id(own)] for name, own in places.items() if id(own) in new}
+    once = {**tensors, **once}
+    reached = _REACHED.setdefault(module, set())
+    elsewhere = None if reached.issuperset(tensors) else _Elsewhere(new)
+    with nullcontext() if elsewhere is None else elsewhere:
+        result = torch.func.functional_call(module, once, args, kwargs, tie_weights=False)
+    if elsewhere is not None and not elsewhere.found:
+        reached.update(tensors)
+    tensors.update({name: once[name] for name in tensors})
+    return result
+
+
+def _places(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every place of a parameter or buffer under one name: tied tensors have several."""
+    for prefix, part in module.named_modules():
+        start = prefix + "." if prefix else ""
+        for held in (part._parameters, part._buffers):  # noqa: SLF001  quicker than the public names
+            yield from ((start + name, own) for name, own in held.items() if own is not None)
+
+
+class _Elsewhere(TorchFunctionMode):
+    """Gives torch's functions other tensors than they are called with."""
+
+    def __init__(self, new: Mapping[int, Tensor]):
+        super().__init__()
+        self.new, self.found = new, False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:  # types has a fixed place
+        own = [self._of(value) for value in args]
+        return func(*own, **{key: self._of(value) for key, value in (kwargs or {}).items()})
+
+    def _of(self, value: Any) -> Any:
+        if isinstance(value, Tensor) and id(value) in self.new:
+            self.found = True
+            return self.new[id(value)]
+        if type(value) in (tuple, list):
+            return type(value)(map(self._of, value))
+        return value
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -212,9 +317,37 @@ def count_rows(inputs: Any) -> int:
 
 @contextmanager
 def simple_kernels() -> Iterator[None]:
-    """Use attention kernels that ``torch.func.vmap`` can transform."""
-    with plain_kernels(), sdpa_kernel(SDPBackend.MATH):
+    """Use operations that ``torch.func`` can transform and that can be differentiated twice."""
+    with plain_kernels(), sdpa_kernel(SDPBackend.MATH), TrueDerivatives():
         yield
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    # w = g v / ‖v‖, one norm for each index of the axis; torch's own has wrong second derivatives
+    return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
+def _embedding(
+    rows: Tensor, weight: Tensor, padding_idx: int | None = None, *args: Any, **kwargs: Any
+) -> Tensor:
+    # the row of padding is a constant: torch's own is one in backward mode alone
+    found = nn.functional.embedding(rows, weight, None, *args, **kwargs)
+    if padding_idx is None:
+        return found
+    padding = (rows == padding_idx % len(weight))[..., None]
+    return torch.where(padding, found.detach(), found)
+
+
+_INSTEAD = {torch._weight_norm: _weight_norm, nn.functional.embedding: _embedding}  # noqa: SLF001  torch has no other name
+
+
+class TrueDerivatives(TorchFunctionMode):
+    """Operations whose derivatives are the same in both modes, and right when taken twice."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:  # types has a fixed place
+        return _INSTEAD.get(func, func)(*args, **(kwargs or {}))
 
 
 def uncompiled() -> AbstractContextManager:

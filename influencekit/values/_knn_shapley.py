@@ -18,12 +18,14 @@ from influencekit.models._plain_task import plain_task
 from influencekit.models._task import Task
 from influencekit.utils._long_work import chunks
 from influencekit.utils.validation import Interval
-from influencekit.values._matrix import class_numbers, matrix_of
+from influencekit.values._matrix import class_numbers, matrix_of, warn_unweighted
 
 __all__ = ["KNNShapley"]
 
 #: Distances held at a time, in numbers.
 _CHUNK = 2**23
+#: Metrics that squares of the features are added up for, which lose what is small beside a mean.
+_MOVED = ("euclidean", "l2", "sqeuclidean")
 
 
 class KNNShapley(BaseAttributor):
@@ -57,7 +59,7 @@ class KNNShapley(BaseAttributor):
     StandardScaler in it counts.  Numbers are counted from the mean of the training targets, which
     is what no rows say; where fewer than K rows are there, each still counts 1/K.  The scores of a
     query sum to what all rows say, less what none say.  Of equally distant rows the first one is
-    nearer.
+    nearer.  Every row has one vote, whatever its ``sample_weight``.
 
     Cost: the distances, and a sort for each query, ``O(n log n)``.
 
@@ -91,6 +93,7 @@ class KNNShapley(BaseAttributor):
         return plain_task(model)
 
     def _fit(self, task: Task, train: Examples) -> Neighbors:
+        warn_unweighted(train, "by KNNShapley, whose neighbors have one vote each")
         return Neighbors(task, train, self.n_neighbors, self.metric)
 
 
@@ -108,6 +111,8 @@ class Neighbors(Fitted):
     def __init__(self, task: Task, train: Examples, n_neighbors: int, metric: Any):
         self.task, self.n_neighbors, self.metric = task, n_neighbors, metric
         self.X, self.y = matrix_of(train), _votes(task, train.targets)
+        # a value of each column, so that differences of whole numbers stay exact
+        self.origin = np.quantile(self.X, 0.5, axis=0, method="lower")
 
     def scores(self, queries: Examples) -> np.ndarray:
         targets = queries.targets
@@ -127,7 +132,7 @@ class Neighbors(Fitted):
         return torch.cat(parts)
 
     def _values(self, X: NDArray, y: NDArray) -> NDArray:
-        distances = pairwise_distances(X, self.X, metric=self.metric)
+        distances = self._distances(X)
         order = np.argsort(distances, axis=1, kind="stable")
         if self.task.problem_type == "classification":
             values = _of_votes(self.y[order] == y[:, None], self.n_neighbors)
@@ -137,6 +142,27 @@ class Neighbors(Fitted):
         found = np.empty_like(values)
         np.put_along_axis(found, order, values, axis=1)
         return found
+
+    def _distances(self, X: NDArray) -> NDArray:
+        """Distances (m, n), which are numbers whatever the metric is."""
+        origin = self.origin if self.metric in _MOVED else 0.0
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+                found = pairwise_distances(X - origin, self.X - origin, metric=self.metric)
+        except (TypeError, ValueError) as error:
+            if not callable(self.metric):
+                raise
+            raise ValueError(
+                f"metric: the function does not return a number for two rows ({error}); accepted "
+                "is metric(a, b) -> float."
+            ) from error
+        if np.isfinite(found).all():
+            return found
+        raise ValueError(
+            f"metric: {self.metric!r:.80} gives distances that are not finite numbers, between "
+            "which no row is nearest. Scale the features, for instance by a StandardScaler in a "
+            "Pipeline, or take another metric."
+        )
 
 
 def _votes(task: Task, targets: Any) -> NDArray:

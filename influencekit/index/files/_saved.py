@@ -23,6 +23,7 @@ from influencekit.index.files._fingerprints import (
 from influencekit.index.files._folder import new_folder, read_manifest, write_manifest
 from influencekit.models._task import TaskList
 from influencekit.utils._archives import DamagedFile
+from influencekit.utils._arguments import check_path
 from influencekit.utils._torch import with_gradients
 
 __all__ = ["load", "save"]
@@ -146,6 +147,7 @@ def load(folder: str | os.PathLike, model: Any) -> Any:
     Nothing is unpickled, no link is followed, and every file is compared with what the manifest
     says of it before it is read. The manifest can name classes of this package only.
     """
+    check_path("folder", folder)
     path = Path(folder)
     manifest = read_manifest(path, FORMAT, VERSION)
     warn_of_versions(path, manifest.get("versions"))
