@@ -80,7 +80,8 @@ class ChangedIndex(BaseAttributor):
     def remove_rows(self, rows: Any) -> Self:
         """Let rows score 0 and never be found; their places stay until :meth:`compact`.
 
-        The curvature and the other rows' scores stay as they are.
+        The curvature and the other rows' scores stay as they are, except that
+        ``RunAverage(slopes="unit")`` divides by their length over the rows that are left.
 
         Parameters
         ----------
