@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._balanced import balanced_weights
+from influencekit.models._call import call_module
 from influencekit.models._module import duplicate
 from influencekit.models._no_gradients import no_gradients
 from influencekit.models._several_outputs import loss_output
@@ -23,7 +24,6 @@ from influencekit.models.losses._base import OutputLoss, class_positions
 from influencekit.models.snapshot._kept import put_back
 from influencekit.utils._torch import (
     MODULE_LOCK,
-    call_module,
     count_rows,
     twice,
     uncompiled,

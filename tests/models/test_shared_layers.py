@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from influencekit import InfluenceFunction, as_task
 from influencekit.curvature import ConjugateGradient, Hessian
-from influencekit.utils._torch import call_module
+from influencekit.models._call import call_module
 
 LAM = 0.1
 pytestmark = pytest.mark.filterwarnings(

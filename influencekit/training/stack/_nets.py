@@ -11,10 +11,11 @@ from skorch import NeuralNet
 from skorch.utils import to_device
 from torch import Tensor, nn
 
+from influencekit.models._call import functional_call
 from influencekit.training._randomness import RandomStream, seeded
 from influencekit.training.estimator._recipe import fresh_copy
 from influencekit.training.stack._forward import call_all
-from influencekit.utils._torch import TrueDerivatives, functional_call
+from influencekit.utils._torch import TrueDerivatives
 from influencekit.utils.validation import present
 
 __all__ = ["Data", "NetStack", "collate_all", "initial_stack"]
