@@ -199,7 +199,7 @@ def read_contents(folder: Path) -> Contents:
 
 
 def _check_plain(manifest: dict[str, Any]) -> None:
-    """Refuse generations that name no folder, models that are no digests, and files that are mixed.
+    """Refuse generations without a folder, models that are not digests, and mixed files.
 
     Raises
     ------

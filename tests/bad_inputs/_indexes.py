@@ -151,7 +151,7 @@ INDEXES = [
     ("load_without_folder", lambda: load("/no/such/s", classifier()), "folder; /no/such/s"),
     ("load_another_model", kept(model=regressor), "model"),
     ("load_emptied", kept(lambda at: [path.unlink() for path in at.iterdir()]), "folder"),
-    ("save_text", lambda: save("dot", "/tmp/never"), "attributor; str"),
+    ("save_text", lambda: save("dot", "never"), "attributor; str"),
     ("save_to_number", lambda: save(fitted(), 3), "folder; 3"),
     ("save_into_a_file", lambda: save(fitted(), f"{__file__}/s"), "folder"),
     ("stages_recall_text", stages(recall="dot"), "recall; 'dot'"),

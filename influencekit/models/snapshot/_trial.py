@@ -51,7 +51,7 @@ def try_task(task: Task, inputs: Callable[[int], Any]) -> Tensor | None:
     Returns
     -------
     outputs : Tensor of shape (1, *output_shape) or None
-        Of the first example alone, if it was run.
+        Those of the first example, if it was run by itself.
 
     Raises
     ------
