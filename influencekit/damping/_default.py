@@ -149,7 +149,7 @@ def spectrum_damping(spectrum: Spectrum) -> float:
 
     if np.isnan(cosine(float(np.log(high)))):
         return float(spectrum.data_eigenvalues.mean())
-    start, end = float(np.log(low)), float(np.log(high))
+    start, end = float(np.log(max(low, _least_without_range(spectrum, path)))), float(np.log(high))
     first = _crossing(cosine, start, end)
     # ξ rises as well, so that it only matters where it is still too small
     second = _crossing(xi, start if first is None else first, end)
@@ -183,6 +183,15 @@ def _crossing(rising: Callable[[float], float], low: float, high: float) -> floa
     if rising(high) <= 0:
         return high
     return float(brentq(rising, low, high, xtol=_ROOT_WIDTH))
+
+
+def _least_without_range(spectrum: Spectrum, path: DampingPath) -> float:
+    """Smallest eigenvalue where gradients reach outside the curvature's range; else 0.
+
+    At a smaller damping these parts, and rounding beside them, outweigh all others.
+    """
+    seen = spectrum.data_eigenvalues > spectrum.rounding
+    return float(spectrum.eigenvalues[seen].min()) if _reaches_outside(path, seen) else 0.0
 
 
 def _below_the_path(spectrum: Spectrum, path: DampingPath, low: float) -> float:
