@@ -173,14 +173,14 @@ class CurvatureRows:
         The rows ``b_r`` of all training examples: ``problem.train.along(cotangent)``.
     find_coordinates : callable or None, default=None
         Computes ``gradient_coordinates``; None if gradients are not sums of the rows.
-    picked : Tensor of int64, default=None
-        Positions of the training examples that the rows are of, in place of all.
+    shares : Tensor of float64, default=None
+        Weights of the examples that the rows are of, if these are not all training examples.
     """
 
     problem: CurvatureProblem
     rows: Gradients
     find_coordinates: Callable[[], Tensor | None] | None = None
-    picked: Tensor | None = None
+    shares: Tensor | None = None
 
     @cached_property
     def gradient_coordinates(self) -> Tensor | None:
@@ -190,10 +190,7 @@ class CurvatureRows:
     @property
     def weights(self) -> Tensor:
         """ω, shape (N,)."""
-        weights = self.problem.example_weights
-        if self.picked is not None:
-            weights = weights[self.picked.to(weights.device)]
-            weights = weights / weights.sum()
+        weights = self.problem.example_weights if self.shares is None else self.shares
         return weights.repeat_interleave(self.rows.rows_per_example)
 
     @property

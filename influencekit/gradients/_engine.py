@@ -171,7 +171,7 @@ class GradientEngine:
         check : bool, default=True
             Compare the layers' gradients with an ordinary backward pass: of all examples in small
             work, else of three of each batch as long as that is a twentieth of it, and always of
-            the last batch.
+            the first and the last batch.
 
         Returns
         -------
@@ -194,6 +194,8 @@ class GradientEngine:
             rounding = layout.trust.dtype
             whole = CheckedBatch(self.task, batch.inputs, outputs, cotangents, rounding)
             blocks = trusted_blocks(whole, layout, blocks, self.workspace, rows)
+            if check:
+                layout.trust.note(rows, n)
         rest = None
         if layout.rest:
             del outputs, calls

@@ -57,7 +57,7 @@ class Products:
         self.slack, self.steps = _slack(self.unit, self.numbers), 1
         if dtype == torch.int8:
             self.slack *= _STEPS
-        if dtype == torch.int8 and dim <= _LONGEST and _has_exact_integers():
+        if dtype == torch.int8 and dim <= _LONGEST and _has_exact_integers(dim):
             self.digits = _digits(self.unit)
             self.steps = _STEPS
             first = self.digits[:m].double()
@@ -132,11 +132,11 @@ def _digits(unit: Tensor) -> Tensor:
 
 
 @cache
-def _has_exact_integers() -> bool:
-    """Whether products of int8 are fast here, and their sums do not saturate."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+def _has_exact_integers(dim: int) -> bool:
+    """Whether products of int8 are fast here, and their sums right: those of one number are not."""
+    if dim == 1 or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
-    largest = torch.full((3, 512), _STEPS, dtype=torch.int8)
+    largest = torch.full((3, dim), _STEPS, dtype=torch.int8)
     largest[1] = -_STEPS
     largest[2, ::2] = -_STEPS
     try:

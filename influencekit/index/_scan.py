@@ -20,6 +20,7 @@ BLOCK, CACHE = 2**24, 2**19
 FEWEST = 256
 #: Share that some operations in float32 add to a number at most.
 ROUNDING = 1e-6
+_TINY = 1e-37
 
 
 def blocks(shards: Sequence[Shard], n_queries: int = 1) -> Iterator[tuple[slice, Shard, slice]]:
@@ -98,9 +99,10 @@ def best_rows(
     for rows, shard, own in blocks(shards, len(queries)):
         block, scales = shard.coordinates[own], shard.scales[own]
         estimates, shares = products.estimates(block), shard.shares[own]
-        needed = best.least * (products.steps / shard.largest)
+        needed = best.least / shard.largest * products.steps
         counted = None if among is None else torch.from_numpy(among[rows])
-        asked, above = _may_be_best(estimates, slack, shares, needed, counted, k)
+        faint = None if shard.faint is None else shard.faint[own]
+        asked, above = _may_be_best(estimates, slack, shares, needed, counted, faint, k)
         if len(above):
             places, at = np.unique(above, return_inverse=True)
             found = np.full((len(queries), len(places)), -np.inf)
@@ -115,6 +117,7 @@ def _may_be_best(
     shares: Tensor,
     needed: Tensor,
     counted: Tensor | None,
+    faint: Tensor | None,
     k: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Queries and rows of scores that may exceed what is needed, and be of the k largest here.
@@ -130,6 +133,8 @@ def _may_be_best(
     needed : Tensor of shape (m, 1), float64
     counted : Tensor of bool of shape (n,) or None
         Rows that count.
+    faint : Tensor of bool of shape (n,) or None
+        Rows that may always be best.
     k : int
 
     Returns
@@ -137,20 +142,23 @@ def _may_be_best(
     asked, rows : ndarray of int of shape (n_pairs,)
     """
     upper = estimates.add_(slack).mul_(shares)
+    if faint is not None:
+        upper.masked_fill_(faint, torch.inf)
     if counted is not None:
         upper.masked_fill_(~counted, -torch.inf)
     above = upper > _less(needed).float()
     pairs = np.flatnonzero(above.numpy())
     if len(pairs) > k * len(upper) and k <= upper.shape[1]:
         lower = upper - 2 * slack * shares
+        lower.masked_fill_(upper == torch.inf, -torch.inf)
         above &= upper >= _less(lower.topk(k).values[:, -1:])
         pairs = np.flatnonzero(above.numpy())
     return np.divmod(pairs, upper.shape[1])
 
 
 def _less(scores: Tensor) -> Tensor:
-    """Scores less what float32 may have added."""
-    return scores - ROUNDING * scores.abs()
+    """Scores less what float32 may have added, by its smallest numbers too."""
+    return scores - ROUNDING * scores.abs() - _TINY * (scores != 0)
 
 
 class _Best:

@@ -31,6 +31,8 @@ __all__ = [
 DTYPES = ("float32", "float16", "int8")
 #: Largest stored integer.
 _STEPS = 127
+#: Share of the largest scale, and scale, below which products of float32 are not precise.
+_FAINT, _SMALL = 2.0**-100, 1e-290
 #: Files of a shard, whose checksums are kept in this order.
 PARTS = ("coordinates", "factors")
 #: Bytes of the largest file that is compared with its checksum: of all, or of none.
@@ -75,6 +77,13 @@ class Shard:
     def shares(self) -> Tensor:
         """Scales over the largest, (n,), float32: four bytes a row are held for the scan."""
         return (self.scales / self.largest).float()
+
+    @cached_property
+    def faint(self) -> Tensor | None:
+        """Rows whose scores estimates in float32 say nothing of, (n,); None if there are none."""
+        least = max(_FAINT * self.largest, _SMALL)
+        found = (self.scales < least) & (self.scales > 0)
+        return found if bool(found.any()) else None
 
 
 def quantized(rows: Tensor, dtype: str) -> tuple[Tensor, Tensor]:

@@ -28,8 +28,8 @@ def problem(monkeypatch):
 def reference(net, X, y, weights=None, k=N):
     """Scores and self-influence in closed form, in numpy.
 
-    The curvature is that of k rows: the middle one of each k-th of them, ordered by the norms of
-    their gradients.
+    The curvature is that of k rows: the middle one of each k-th of all weight, ordered by the norms
+    of their gradients.
     """
     W, b, v, c = (p.detach().numpy() for p in net.parameters())
     X, y = X.numpy(), y.numpy()
@@ -40,8 +40,11 @@ def reference(net, X, y, weights=None, k=N):
     gradients, spread = (p - y) * J, p * (1 - p)
     weights = np.ones(N) if weights is None else weights
     order = np.argsort((gradients[:N] ** 2).sum(1), kind="stable")
-    some = order[[int((i + 0.5) * N / k) for i in range(k)]]
-    share = weights[some] / weights[some].sum()
+    ends = np.cumsum(weights[order]) / weights.sum()
+    some = order[[np.argmax(ends > (i + 0.5) / k) for i in range(k)]]
+    share = np.full(k, 1 / k)
+    if k == N:
+        some, share = np.arange(N), weights / weights.sum()
     matrix = (share[:, None] * (spread * J)[some]).T @ J[some] + DAMPING * np.eye(J.shape[1])
     solved = np.linalg.solve(matrix, gradients[:N].T)
     share = weights / weights.sum()
@@ -91,6 +94,36 @@ def test_which_rows_does_not_depend_on_their_order(problem):
         influence = InfluenceFunction(GaussNewtonOfSome(75)).fit(task, X[rows], y[rows])
         found.append(influence.score(X[N:], y[N:])[:, rows.argsort().numpy()])
     np.testing.assert_allclose(*found, atol=1e-9 * np.abs(found[0]).max())
+
+
+@pytest.mark.parametrize("largest", [1, 3])
+def test_rows_of_whole_weights_are_repeated_rows(problem, largest):
+    net, X, y = problem
+    task = as_task(net, loss=nn.BCEWithLogitsLoss())
+    weights = torch.randint(0, largest + 1, (N,), generator=torch.Generator().manual_seed(3))
+    rows = torch.arange(N).repeat_interleave(weights)
+    how = {"damping": DAMPING, "output": "neg_loss"}
+    found = InfluenceFunction(GaussNewtonOfSome(75), **how)
+    found.fit(task, X[:N], y[:N], sample_weight=weights.double().numpy())
+    assert found.curvature_.name == "ggn of 75 rows"
+    other = InfluenceFunction(GaussNewtonOfSome(75), **how).fit(task, X[rows], y[rows])
+    other = other.score(X[N:], y[N:])
+    summed = np.stack([other[:, rows.numpy() == i].sum(1) for i in range(N)], axis=1)
+    scores = found.score(X[N:], y[N:])
+    np.testing.assert_allclose(scores, summed, atol=1e-9 * np.abs(summed).max())
+
+
+def test_few_rows_with_weight_are_all_taken(problem):
+    net, X, y = problem
+    weights = np.zeros(N)
+    weights[[7, 100]] = 1.0, 3.0
+    task, how = as_task(net, loss=nn.BCEWithLogitsLoss()), {"damping": DAMPING}
+    found = [
+        InfluenceFunction(kind, **how).fit(task, X[:N], y[:N], sample_weight=weights)
+        for kind in (GaussNewtonOfSome(75), "ggn")
+    ]
+    both = [one.score(X[N:], y[N:]) for one in found]
+    np.testing.assert_allclose(*both, atol=1e-9 * np.abs(both[1]).max())
 
 
 def test_projected_curvature_of_all_rows_is_the_exact_one(problem):

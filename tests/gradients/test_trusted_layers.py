@@ -8,7 +8,7 @@ from torch import nn
 
 from influencekit import GradCos, GradDot, InfluenceFunction, as_task
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.gradients.layers import _rules
+from influencekit.gradients.layers import _groups, _rules
 from tests.models._autograd import CRITERION, check, expected, rows_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
@@ -72,6 +72,35 @@ def test_permuted_examples_are_told_apart():
     x = torch.randn(24, 5, dtype=torch.float64)
     x[:2, 0] = torch.tensor([-9.0, -8.0])
     check(Sorted(), x, Y)
+
+
+def _costly(monkeypatch):
+    """Let checks of few examples take all the work that checks may take, as in a large net."""
+    plan = _groups.Trust.positions
+    monkeypatch.setattr(
+        _groups.Trust,
+        "positions",
+        lambda self, n, last: setattr(self, "work", 2**40) or plan(self, n, last),
+    )
+
+
+def test_the_first_batch_is_checked_however_large_the_net_is(monkeypatch):
+    _costly(monkeypatch)
+    x = torch.randn(24, 5, dtype=torch.float64)
+    x[:, 0] = torch.arange(24.0)  # in order, but for one batch
+    x[2:10, 0] = torch.arange(8.0).flip(0)
+    check(Sorted(), x, Y, how=GradDot(batch_size=10))
+
+
+def test_wrong_gradients_that_are_in_use_already_are_told(monkeypatch):
+    _costly(monkeypatch)
+    x = torch.randn(24, 5, dtype=torch.float64)
+    x[:, 0] = torch.arange(24.0)
+    x[8:12, 0] = torch.tensor([4.0, 3.0, 2.0, 1.0])  # a batch in the middle, and the last one
+    x[16:20, 0] = torch.tensor([4.0, 3.0, 2.0, 1.0])
+    with pytest.raises(UnsupportedModelError, match=r"'a' in Sorted.*batch_size=1"):
+        check(Sorted(), x, Y, how=GradDot(batch_size=4))
+    check(Sorted(), x, Y, how=GradDot(batch_size=1))
 
 
 class Experts(nn.Module):
@@ -223,6 +252,22 @@ def test_what_belongs_to_no_layer_is_not_taken_for_wrong(batch_size, caplog):
     with caplog.at_level(logging.DEBUG, logger="influencekit.gradients"):
         check(Token(), x, Y, how=GradDot(batch_size=batch_size))
     assert "so it is differentiated" not in caplog.text
+
+
+class Looked(nn.Module):
+    """A layer of a table: each may be expanded to the batch, both may not."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.norm = nn.Parameter(torch.randn(3, 4)), nn.LayerNorm(4)
+        self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.b(torch.tanh(self.a(x + self.norm(self.table))).sum(1))
+
+
+def test_layers_of_expanded_parameters_are_expanded_once():
+    check(Looked(), torch.randn(24, 3, 4, dtype=torch.float64), Y)
 
 
 class Folded(nn.Module):

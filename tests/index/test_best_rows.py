@@ -48,7 +48,7 @@ def by_hand(queries, rows, scales, k, sign, among):
 def arithmetic(request, monkeypatch):
     """With the processor's short products where it has them, and without."""
     if request.param == "plain":
-        monkeypatch.setattr(_products, "_has_exact_integers", lambda: False)
+        monkeypatch.setattr(_products, "_has_exact_integers", lambda _: False)
         monkeypatch.setattr(_products, "_has_exact_halves", lambda: False)
 
 
@@ -67,6 +67,31 @@ def test_best_rows_are_those_of_float64(dtype, scales, m, sign):
         expected, exact = by_hand(queries, rows, scales, k, sign, among)
         np.testing.assert_allclose(scored, exact, rtol=0, atol=1e-12 * np.abs(exact).max())
         np.testing.assert_array_equal(found, expected)
+
+
+#: Scales beside which float32 has no place for others, and that float64 itself hardly holds.
+FAR = {"beside a huge one": [1e-30, 3e-30, 2e-30], "near the smallest": [1e-308, 2e-312, 5e-318]}
+
+
+@pytest.mark.usefixtures("arithmetic")
+@pytest.mark.parametrize("dim", [1, DIM])
+@pytest.mark.parametrize("scales", FAR.values(), ids=FAR)
+@pytest.mark.parametrize("dtype", STEPS)
+def test_rows_of_any_size_and_length_are_found(dtype, scales, dim):
+    rows, scales = stored(dtype, scales)
+    rows = np.ascontiguousarray(rows[:, :dim])
+    scales[1000] = max(1e170 * scales[0], scales[1000])
+    queries = np.random.default_rng(0).normal(size=(2, dim))
+    queries /= np.abs(queries).max(1, keepdims=True)
+    for sign in (1.0, -1.0):
+        shards = shards_of(rows, scales, [0, 700, N])
+        found, scored = best_rows(torch.from_numpy(queries), shards, 20, sign, None)
+        products = (queries[:, None, :] * rows.astype(np.float64)[None]).sum(2)
+        every = products * scales
+        expected = np.sort(-sign * every, axis=1)[:, :20]
+        np.testing.assert_allclose(-sign * scored, expected, rtol=1e-9, atol=0)
+        picked = np.take_along_axis(every, found, axis=1)
+        np.testing.assert_allclose(-sign * picked, expected, rtol=1e-9, atol=0)
 
 
 @pytest.mark.usefixtures("arithmetic")

@@ -23,7 +23,7 @@ def rows_and_queries(dtype, dim=300):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_products_are_those_of_float64(dtype, integers, monkeypatch):
     if not integers:
-        monkeypatch.setattr(_products, "_has_exact_integers", lambda: False)
+        monkeypatch.setattr(_products, "_has_exact_integers", lambda _: False)
     rows, queries = rows_and_queries(DTYPES[dtype])
     expected = queries.numpy() @ rows.double().numpy().T
     products = Products(queries, rows.dtype)

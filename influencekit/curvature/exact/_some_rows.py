@@ -27,7 +27,8 @@ LONG_TABLE, N_ROWS = 100_000, 50_000
 class GaussNewtonOfSome(GaussNewton):
     """Gauss-Newton matrix of some rows, evenly spaced in the order of their gradients' sizes.
 
-    The rows depend on their content and not on their order. Scores are still those of all rows.
+    The rows depend on their content and not on their order. A row of a whole weight counts as that
+    many equal rows, and one of weight 0 as none. Scores are still those of all rows.
 
     Parameters
     ----------
@@ -46,23 +47,51 @@ class GaussNewtonOfSome(GaussNewton):
     def __init__(self, n_rows: int = N_ROWS):
         self.n_rows = n_rows
 
+    @property
+    def name(self) -> str:  # type: ignore[override]  # others have one name for all parameters
+        """Which matrix it is, and of how many rows."""
+        return f"ggn of {self.n_rows:,} rows"
+
     def factorize(self, problem: CurvatureProblem) -> Spectrum:
         problem = replace(problem, train=held_train(problem))
         task, train = problem.engine.task, problem.train
-        picked = evenly_spaced(train.squared_norms(task.dtype), self.n_rows)
+        sizes, weights = train.squared_norms(task.dtype), problem.example_weights
+        picked, shares = evenly_spaced(sizes.cpu(), weights.cpu(), self.n_rows)
         rows = Gradients(train.engine, train.examples.take(picked), ggn_cotangent(task))
-        return decompose(CurvatureRows(problem, rows, picked=picked))
+        return decompose(CurvatureRows(problem, rows, shares=shares.to(weights)))
 
 
-def evenly_spaced(sizes: Tensor, k: int) -> Tensor:
-    """Positions of k rows, evenly spaced in the order of their sizes; ascending.
+def evenly_spaced(sizes: Tensor, weights: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Up to k rows, evenly spaced in the order of their sizes, and their shares.
+
+    Parameters
+    ----------
+    sizes : Tensor of shape (n,)
+    weights : Tensor of shape (n,), float64
+        A row has as many places in the order as its weight says; rows of weight 0 have none.
+    k : int
+
+    Returns
+    -------
+    rows : Tensor of shape (n_rows,)
+        Ascending positions.
+    shares : Tensor of shape (n_rows,), float64
+        What they weigh; of sum 1.
 
     Examples
     --------
     >>> import torch
-    >>> evenly_spaced(torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0, 6.0]), 3)
+    >>> sizes, weights = torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0, 6.0]), torch.ones(6).double()
+    >>> evenly_spaced(sizes, weights, 3)[0]
     tensor([2, 3, 5])
     """
-    n = len(sizes)
-    middle = (2 * torch.arange(min(k, n)) + 1) * n // (2 * min(k, n))
-    return torch.argsort(sizes.cpu(), stable=True)[middle].sort().values
+    rows = torch.nonzero(weights)[:, 0]
+    if len(rows) <= k:
+        return rows, weights[rows] / weights.sum()
+    rows = rows[torch.argsort(sizes[rows], stable=True)]
+    ends = torch.cumsum(weights[rows] / weights[rows].min(), 0)
+    # the middle one of each k-th of all places, and a little more, so that rounding decides nothing
+    middle = ((2 * torch.arange(k) + 1) * ends[-1] + 0.01) / (2 * k)
+    at = torch.searchsorted(ends, middle, right=True).clamp_max(len(rows) - 1)
+    picked, counts = rows[at].unique(return_counts=True)
+    return picked, counts.double() / k

@@ -53,13 +53,15 @@ def broadcast_groups(
     }
     found = [Group((own,), (name,)) for name, own in bare.items() if not own.used]
     waiting = {id(own.parameter) for own in bare.values() if own.used}
-    found += _tried(tried, [la for la in layers if all(id(p) in waiting for p in la.trained)])
+    own = [la for la in layers if all(id(p) in waiting for p in la.trained)]
+    found += _tried(tried, own, [])
     taken = {name for group in found for name in group.names}
     taken |= _recurrent(task)
     left = [own for name, own in bare.items() if name not in taken]
     for form in range(_MOST_ONES + 2):
         shaped = [_formed(own, form) for own in left]
-        good = _tried(tried, [own for own in shaped if own is not None])
+        some = [own for own in shaped if own is not None]
+        good = _tried(tried, some, [la for g in found for la in g.layers])
         found += good
         taken = {name for group in good for name in group.names}
         left = [own for own in left if own.name not in taken]
@@ -81,15 +83,28 @@ def _formed(own: BareParameter, form: int) -> BareParameter | None:
     return BareParameter(own.name, own.parameter, own.columns, None if ones < 0 else ones)
 
 
-def _tried(tried: Try, some: Sequence[AnyLayer]) -> list[Group]:
-    """Those that agree, tried together, and if none does, by shape."""
+def _tried(tried: Try, some: Sequence[AnyLayer], found: Sequence[AnyLayer]) -> list[Group]:
+    """Those that agree, tried together, and if none does, by shape; with what was found before.
+
+    Each may agree by itself where both together do not: a layer of an expanded parameter makes a
+    tensor that is expanded already.
+    """
     if not some:
         return []
-    good = tried(some)
-    kinds = list(_by_shape(some))
+    good, kinds = _beside(tried, some, found), list(_by_shape(some))
     if good or len(kinds) == 1:
         return good
-    return [group for kind in kinds[:_MOST_TRIES] for group in tried(kind)]
+    for kind in kinds[:_MOST_TRIES]:
+        so_far = [*found, *(la for group in good for la in group.layers)]
+        good += _beside(tried, kind, so_far)
+    return good
+
+
+def _beside(tried: Try, some: Sequence[AnyLayer], found: Sequence[AnyLayer]) -> list[Group]:
+    """Groups of some that agree while those found before do."""
+    places, good = {la.place for la in found}, tried([*found, *some])
+    stays = places <= {group.place for group in good}
+    return [group for group in good if group.place not in places] if stays else []
 
 
 def _by_shape(some: Sequence[AnyLayer]) -> Iterator[list[AnyLayer]]:

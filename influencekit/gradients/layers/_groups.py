@@ -46,12 +46,18 @@ class Trust:
         Groups, by place, whose rule was wrong, with the number of other ways that failed too.
     credit : float
         Work that may still go to checks.
+    started : bool
+        Whether a batch was looked at.
+    partly : bool
+        Whether gradients by rule are in use that no check has seen.
     """
 
     work: int
     dtype: torch.dtype
     lost: dict[int, int] = field(default_factory=dict)
     credit: float = _FREE_WORK
+    started: bool = False
+    partly: bool = False
 
     def lose(self, groups: Sequence[Group], reason: str) -> None:
         """Believe the rules of these layers no more."""
@@ -60,14 +66,20 @@ class Trust:
                 LOG.debug("%s: %s, so it is differentiated", group.layers[0].name, reason)
                 self.lost[group.place] = 0
 
+    def note(self, rows: Tensor | None, n: int) -> None:
+        """Note that gradients of n examples are in use, of which those at ``rows`` were checked."""
+        self.partly |= rows is None or len(rows) < n
+
     def positions(self, n: int, last: bool) -> Tensor | None:
         """Examples of a batch of n that are checked: all or a few, as the work allows; or None.
 
-        Before the last batch, which is always checked, the work for that stays in reserve.
+        The first and the last batch are always checked; before the last, the work for that stays
+        in reserve.
         """
         affordable = (self.credit - _CALL) // self.work
         size = n if affordable >= n else min(n, _FEW)
         reserve = 0 if last else _FEW + _CALL / self.work
-        checked = last or affordable >= size + reserve
+        checked = last or not self.started or affordable >= size + reserve
+        self.started = True
         self.credit += n * self.work * _SHARE - checked * (size * self.work + _CALL)
         return torch.linspace(0, n - 1, size).round().long() if checked else None

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._features import cat_blocks
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import Block
@@ -175,17 +176,36 @@ def trusted_blocks(
     Returns
     -------
     dict of str to Block
+
+    Raises
+    ------
+    UnsupportedModelError
+        If a layer's rule is wrong here, and gradients by it that no check has seen are in use.
     """
     groups, trust = layout.groups, layout.trust
     failed = [group for group in groups if any(la.name not in blocks for la in group.layers)]
     trust.lose(failed, "its rule fails")
     if rows is not None and groups:
         check = batch.check(groups, rows, recorded=len(rows) == len(batch.cotangents))
-        trust.lose(check.wrong(groups, blocks), "gradients differ from a backward pass")
+        _lose_wrong(batch.task, trust, check.wrong(groups, blocks))
     for group in groups:
         if group.place in trust.lost:
             blocks.update(_by_other_means(batch, group, trust, workspace))
     return blocks
+
+
+def _lose_wrong(task: Task, trust: Trust, wrong: Sequence[Group]) -> None:
+    """Believe these layers no more; refuse to go on if wrong gradients may be in use already."""
+    new = [group for group in wrong if group.place not in trust.lost]
+    trust.lose(new, "gradients differ from a backward pass")
+    if new and trust.partly:
+        trust.partly = False
+        raise UnsupportedModelError(
+            f"model: gradients of {new[0].layers[0].name!r} in {task.name} are right in some "
+            "batches and wrong in others, so earlier ones may be wrong. Cause: a forward that puts "
+            "rows in another order, or chooses some, by their content. Run one example at a time: "
+            "give the attributor batch_size=1 and fit it again."
+        )
 
 
 def _by_other_means(batch: Batch, group: Group, trust: Trust, workspace: int) -> dict[str, Block]:
