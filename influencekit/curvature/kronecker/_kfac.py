@@ -63,7 +63,7 @@ class KroneckerCurvature(Curvature):
         self.random_state = random_state
 
     def factorize(self, problem: CurvatureProblem) -> KroneckerSpectrum:
-        train, room = problem.train, problem.max_memory // 3
+        train, room = problem.train, problem.held_memory // 3
         for_basis, for_eigenvalues = self._cotangents(problem)
         rows = train.along(for_basis, keep_factors=True).held_pairs(room)
         bases, data = _find_bases(problem, rows)
