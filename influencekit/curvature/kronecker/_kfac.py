@@ -156,12 +156,17 @@ class KFAC(KroneckerCurvature, name="kfac"):
 
     def _corrected(
         self,
-        _problem: CurvatureProblem,
+        problem: CurvatureProblem,
         rows: Gradients,
         bases: dict[str, BlockBasis],
         _data: Tensor,
     ) -> Iterator[tuple[slice, GradientFeatures]]:
-        yield from rows.results(partial(_loss_rotated, bases), pairs=True)
+        if rows.is_held:
+            yield from rows.results(partial(_loss_rotated, bases), pairs=True)
+            return
+        # one backward pass for each example in place of one for each label
+        own = problem.train.along(problem.train.cotangent, keep_factors=True)
+        yield from own.results(partial(rotate, bases=bases))
 
 
 class EKFAC(KroneckerCurvature, name="ekfac"):
