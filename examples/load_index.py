@@ -26,6 +26,7 @@ def ask(url: str, row: list, k: int) -> float:
 def health(url: str, seconds: int = 300) -> dict:
     """What the service says of its index, as soon as it answers: it opens the index first."""
     print(f"waiting for {url}", flush=True)
+    last: Exception | None = None
     for _ in range(seconds):
         try:
             with urllib.request.urlopen(f"{url}/health") as answer:

@@ -133,17 +133,18 @@ class Healthy(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
+        self.wfile.write(b'{"features": 4}')
 
     def log_message(self, *args):
         pass
 
 
 def test_clients_of_an_index_wait_until_it_is_served():
-    wait_for = runpy.run_path(str(EXAMPLES_DIR / "load_index.py"))["wait_for"]
+    health = runpy.run_path(str(EXAMPLES_DIR / "load_index.py"))["health"]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(SystemExit, match=r"Start examples/serve_index\.py"):
-        wait_for(f"http://127.0.0.1:{port}", seconds=0)
+        health(f"http://127.0.0.1:{port}", seconds=0)
 
     def serve():
         with http.server.HTTPServer(("127.0.0.1", port), Healthy) as server:
@@ -152,5 +153,5 @@ def test_clients_of_an_index_wait_until_it_is_served():
 
     late = threading.Timer(0.3, serve)
     late.start()
-    wait_for(f"http://127.0.0.1:{port}", seconds=10)
+    assert health(f"http://127.0.0.1:{port}", seconds=10) == {"features": 4}
     late.join()

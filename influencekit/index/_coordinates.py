@@ -227,5 +227,5 @@ def _check_square(dim: int) -> None:
         raise ValueError(
             f"attributor: got RunAverage(slopes='unit') with {dim:,} numbers for each checkpoint; "
             f"accepted are up to {LONGEST_UNIT:,}, since the length of scores over all rows needs "
-            f"the square of that. Give a projection_dim."
+            "the square of that. Project to fewer dimensions."
         )

@@ -161,7 +161,7 @@ VALUES = [
     ("datamodel_fraction_one", value(Datamodel(subset_fraction=1.0, n_trainings=8)),
      "subset_fraction; 1.0"),
     ("knn_metric_undefined",
-     value(KNNShapley(metric=lambda a, b: NAN)), "metric; NaN"),
+     value(KNNShapley(metric=lambda a, b: NAN)), "metric; not finite"),
     ("knn_metric_text", value(KNNShapley(metric="taxicab of mine")), "metric; taxicab of mine"),
     ("knn_metric_of_text", value(KNNShapley(metric=lambda a, b: "far")), "metric; 'far'"),
     ("shapley_method", value(Shapley("exact")), "method; 'exact'"),

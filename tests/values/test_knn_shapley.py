@@ -54,7 +54,7 @@ def test_very_few_rows(n):
 
 
 def test_equally_distant_rows_in_row_order():
-    rows = np.zeros((3, 2))
+    rows = Q[0] + np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     found = KNNShapley(1).fit(SVC().fit(X, LABELS), rows, ["a", "b", "a"]).score(Q[:1], ["a"])
     np.testing.assert_allclose(found, [[5 / 6, -1 / 6, 1 / 3]])
 
@@ -104,3 +104,14 @@ def test_weights_are_told_not_to_count():
     forest = RandomForestClassifier(10, random_state=0).fit(X, LABELS)
     with pytest.warns(InfluenceKitWarning, match=r"sample_weight.*not used by DataOOB"):
         DataOOB().fit(forest, X, LABELS, sample_weight=np.arange(7.0))
+
+
+def test_equal_rows_have_one_value():
+    """Whole numbers have many ties, also between other rows."""
+    rng = np.random.default_rng(0)
+    rows, labels = rng.integers(0, 3, (60, 2)).astype(float), np.arange(60) % 2
+    model = LogisticRegression().fit(rows, labels)
+    values = KNNShapley(3).fit(model, rows, labels).score(rows[:9], labels[:9])
+    both = np.column_stack([rows, labels])
+    for row in np.unique(both, axis=0):
+        assert np.ptp(values[:, (both == row).all(1)], axis=1).max() < 1e-12

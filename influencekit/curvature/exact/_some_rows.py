@@ -61,7 +61,7 @@ def evenly_spaced(sizes: Tensor, k: int) -> Tensor:
     --------
     >>> import torch
     >>> evenly_spaced(torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0, 6.0]), 3)
-    tensor([0, 3, 4])
+    tensor([2, 3, 5])
     """
     n = len(sizes)
     middle = (2 * torch.arange(min(k, n)) + 1) * n // (2 * min(k, n))

@@ -39,7 +39,7 @@ class BinnedPath(DampingPath):
     ----------
     spectrum : KroneckerSpectrum
     rest : KroneckerPath
-        Spectra without the layers in bins.
+        The path of the layers that are not in bins.
     values, variances : Tensor of shape (n_bins,), float64
         Mean eigenvalue of each bin, and the variance within it.
     by_bin : Tensor of shape (n_bins, 2, n_query, n_train)
