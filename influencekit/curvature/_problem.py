@@ -76,6 +76,11 @@ class CurvatureProblem:
         """Memory limit in bytes."""
         return self.engine.max_memory
 
+    @property
+    def held_memory(self) -> int:
+        """Bytes of all that may be held to save time."""
+        return self.engine.held_memory
+
     def take(self, rows: Tensor) -> CurvatureProblem:
         """The problem with some of its training examples, with unchanged weights."""
         weights = self.example_weights[rows.to(self.example_weights.device)]

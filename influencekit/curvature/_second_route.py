@@ -60,7 +60,7 @@ class RowProducts:
     def __init__(self, problem: CurvatureProblem):
         engine = problem.engine
         rows = Gradients(engine, problem.examples, ggn_cotangent(engine.task))
-        self.problem, self.rows = problem, rows.held(problem.max_memory // 4, spill=True)
+        self.problem, self.rows = problem, rows.held(problem.held_memory // 4, spill=True)
 
     def __call__(self, vectors: Tensor, rows: Tensor | None) -> Tensor:
         own = self.rows if rows is None else self.rows.take(rows)

@@ -31,6 +31,8 @@ from influencekit.utils.validation import present
 
 __all__ = ["GradientEngine"]
 
+#: Bytes of all that is held, where ``max_memory`` is None: the same call then holds the same.
+_HELD = 2**30
 #: Bytes of a batch, where ``max_memory`` has more room, and of its largest tensor.
 _BATCH_BYTES, _TENSOR_BYTES = 2**27, 2**25
 
@@ -51,6 +53,14 @@ class GradientEngine:
         the task's device.
     verbose : int, default=0
         1 shows progress over batches.
+
+    Attributes
+    ----------
+    max_memory : int
+        Limit in bytes, for refusals.
+    held_memory : int
+        Bytes of all that may be held to save time: ``max_memory``, or at most 1 GiB where none is
+        given.
     """
 
     def __init__(
@@ -67,7 +77,11 @@ class GradientEngine:
         self.batch_size = batch_size
         self.max_memory = parse_memory(max_memory, task.device)
         self.verbose = verbose
-        self.workspace = max(2**16, min(WORKSPACE, self.max_memory // 16))
+        # what is held and the sizes of products do not depend on what is free beyond 2 GiB, so that
+        # the same call gives the same bits
+        self.held_memory = self.max_memory if max_memory else min(_HELD, self.max_memory)
+        share = 16 if max_memory else 8
+        self.workspace = max(2**16, min(WORKSPACE, self.max_memory // share))
         remove_spilled()
 
     def batches(

@@ -161,7 +161,7 @@ def span_products(
     if len(nonuniform) == 0:
         return gradients.dot(rows).mul_(weights.sqrt())
     engine = rows.engine
-    gradients = gradients.held(engine.max_memory // 4, spill=True)
+    gradients = gradients.held(engine.held_memory // 4, spill=True)
     products = gradients.dot(rows).mul_(weights.sqrt())
     selector = torch.zeros(
         engine.task.n_parameters, len(nonuniform), dtype=engine.task.dtype, device=products.device

@@ -315,7 +315,7 @@ class _DataProducts:
         return self.operator.data(vectors) if self.matrix is None else vectors @ self.matrix
 
     def _pays(self, vectors: Tensor) -> bool:
-        p, memory = vectors.shape[1], self.operator.problem.max_memory
+        p, memory = vectors.shape[1], self.operator.problem.held_memory
         return self.n_taken > p and 2 * p * p * vectors.element_size() <= memory // 4
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.nn import functional as F
 
 from influencekit.curvature._spectrum import DampingPath, SubsetSums
 from influencekit.curvature.kronecker._spectrum import KroneckerPath, KroneckerSpectrum
@@ -41,7 +42,7 @@ class BinnedPath(DampingPath):
         The path of the layers that are not in bins.
     values, variances : Tensor of shape (n_bins,), float64
         Mean eigenvalue of each bin, and the variance within it.
-    by_bin : Tensor of shape (2, n_bins, n_query, n_train)
+    by_bin : Tensor of shape (n_bins, 2, n_query, n_train)
         Products of coordinates, and those weighted with what their eigenvalues are above the mean.
     squares : Tensor of shape (2, n_bins, n_query)
         The same sums of squared coordinates of queries, times the data's share of eigenvalues.
@@ -57,7 +58,7 @@ class BinnedPath(DampingPath):
     train_weights: Tensor
 
     def products(self, damping: float) -> Tensor:
-        factors = self._factors(1 / (self.values + damping), 1).to(self.by_bin.dtype)
+        factors = self._factors(1 / (self.values + damping), 1).mT.to(self.by_bin.dtype)
         # Σ_b Σ_{k in b} c_ik c_jk / (s_k + λ)
         found = torch.tensordot(factors, self.by_bin, 2)
         return found + self.rest.products(damping)
@@ -135,7 +136,7 @@ def _summed(
     like = torch.empty(0, dtype=train.sample.dtype, device=table.device)
     above = table - values[bins]
     variances = torch.bincount(bins, above.square(), minlength=n_bins) / counts.clamp_min(1)
-    products = like.new_zeros(2, n_bins, len(rows), len(train))
+    products = like.new_zeros(n_bins, 2 * len(rows), len(train))
     squares = values.new_zeros(2, n_bins, len(rows))
     queries = next(features for _, features in train.take(rows))
     for name in names:
@@ -143,23 +144,47 @@ def _summed(
         order = bins[columns].argsort(stable=True)
         ends = [0, *torch.bincount(bins[columns], minlength=n_bins).cumsum(0).tolist()]
         places = [(b, slice(*ends[b : b + 2])) for b in range(n_bins) if ends[b] < ends[b + 1]]
-        left = queries.blocks[name].dense()[:, order]
-        own, high = data[columns][order], above[columns][order]
+        left = _by_coordinate(queries.blocks[name].dense(), order)
+        own = torch.stack([data[columns][order], (data * above)[columns][order]])
         for b, place in places:
-            square = left[:, place].to(own.dtype).square() * own[place]
-            squares[:, b] += torch.stack([square.sum(1), square @ high[place]])
-        both = torch.stack([left, left * high.to(left)])
+            squares[:, b] += own[:, place] @ left[place].to(own.dtype).square()
+        high = above[columns][order, None].to(left)
+        both = torch.cat([left, _normal(left * high)], dim=1)
         for at, right in _dense_parts(train, name):
-            right = right[:, order]
+            right = _by_coordinate(right, order)
             for b, place in places:
-                products[:, b, :, at] += both[:, :, place] @ right[:, place].mT
-    return values, variances, products, squares
+                products[b, :, at].addmm_(both[place].mT, right[place])
+    return values, variances, products.unflatten(1, (2, -1)), squares
+
+
+def _by_coordinate(rows: Tensor, order: Tensor) -> Tensor:
+    """Coordinates (width, n_rows) in an order, so that those of a bin lie together."""
+    return _normal(rows.mT.contiguous()[order])
+
+
+def _normal(numbers: Tensor) -> Tensor:
+    """The same numbers with 0 for those whose products are below the smallest normal number.
+
+    They are below 1e-19 of the largest, or far below, and products with them take several times as
+    long.
+    """
+    if not numbers.numel():
+        return numbers
+    low, high = numbers.aminmax()
+    least = torch.finfo(numbers.dtype).tiny ** 0.5 * min(1.0, max(-float(low), float(high)))
+    return F.hardshrink(numbers, least)
 
 
 def _dense_parts(train: Gradients, name: str) -> Iterator[tuple[slice, Tensor]]:
     """Dense coordinates of a layer, of some examples at a time."""
-    for rows, features in train:
+    room, waiting, start = train.engine.workspace // 4, list[Tensor](), 0
+    for _, features in train:
         block = features.blocks[name]
-        for part in chunks(len(features), block.dense_bytes, features.workspace // 2):
-            at = slice(rows.start + part.start, rows.start + part.stop)
-            yield at, block[part].dense()
+        for part in chunks(len(features), block.dense_bytes, room):
+            waiting.append(block[part].dense())
+            n = sum(map(len, waiting))
+            if n * block.dense_bytes >= room:
+                yield slice(start, start + n), torch.cat(waiting)
+                start, waiting = start + n, []
+    if waiting:
+        yield slice(start, len(train)), torch.cat(waiting)

@@ -63,7 +63,7 @@ class KroneckerCurvature(Curvature):
         self.random_state = random_state
 
     def factorize(self, problem: CurvatureProblem) -> KroneckerSpectrum:
-        train, room = problem.train, problem.max_memory // 3
+        train, room = problem.train, problem.held_memory // 3
         for_basis, for_eigenvalues = self._cotangents(problem)
         rows = train.along(for_basis, keep_factors=True).held_pairs(room)
         bases, data = _find_bases(problem, rows)
@@ -156,12 +156,17 @@ class KFAC(KroneckerCurvature, name="kfac"):
 
     def _corrected(
         self,
-        _problem: CurvatureProblem,
+        problem: CurvatureProblem,
         rows: Gradients,
         bases: dict[str, BlockBasis],
         _data: Tensor,
     ) -> Iterator[tuple[slice, GradientFeatures]]:
-        yield from rows.results(partial(_loss_rotated, bases), pairs=True)
+        if rows.is_held:
+            yield from rows.results(partial(_loss_rotated, bases), pairs=True)
+            return
+        # one backward pass for each example in place of one for each label
+        own = problem.train.along(problem.train.cotangent, keep_factors=True)
+        yield from own.results(partial(rotate, bases=bases))
 
 
 class EKFAC(KroneckerCurvature, name="ekfac"):

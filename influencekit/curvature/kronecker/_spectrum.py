@@ -100,11 +100,11 @@ class KroneckerSpectrum(Spectrum):
     def path(self, queries: Gradients) -> DampingPath:
         factors = queries.along(queries.cotangent, keep_factors=True)
         coordinates = factors.map(partial(rotate, bases=self.bases))
-        held = coordinates.held(self.problem.max_memory // 6)
+        held = coordinates.held(self.problem.held_memory // 6, spill=True)
         return KroneckerPath(self, held, self.problem.example_weights)
 
     def train_path(self, rows: Tensor) -> DampingPath:
-        queries = self.train.take(rows).held(self.problem.max_memory // 6)
+        queries = self.train.take(rows).held(self.problem.held_memory // 6, spill=True)
         return KroneckerPath(self, multiplied_out(queries), self.problem.example_weights)
 
     @property
@@ -122,7 +122,7 @@ class KroneckerSpectrum(Spectrum):
         narrow, kept = copy.copy(self), self.sample
         narrow.problem = self.problem.take(columns)
         if kept is None or not torch.equal(columns, sample_rows(self.row_sizes(), self.most_rows)):
-            kept = self.train.take(columns).held(self.problem.max_memory // 6, spill=True)
+            kept = self.train.take(columns).held(self.problem.held_memory // 6, spill=True)
         narrow.train = kept
         narrow.sample, self.sample = None, None
         narrow._last_plan = None  # noqa: SLF001  a copy of itself
@@ -235,7 +235,7 @@ class KroneckerPath(DampingPath):
         weighted = torch.as_tensor(masks, device=self.train_weights.device) * self.train_weights
         weighted = weighted.to(engine.task.dtype)
         needed = 3 * weighted.element_size() * len(weighted) * len(self.spectrum.table)
-        if needed > engine.max_memory // 3:
+        if needed > engine.held_memory // 3:
             return ScoreSums(self, weighted)
         sums = weighted.new_zeros(len(weighted), len(self.spectrum.table))
         for rows, features in train:

@@ -46,7 +46,7 @@ def most_rows(coordinates: Gradients) -> int | None:
 
 def dense_room(coordinates: Gradients) -> int:
     """Bytes that dense coordinates may take while a damping is chosen."""
-    return min(_DENSE_ROOM, coordinates.engine.max_memory // 6)
+    return min(_DENSE_ROOM, coordinates.engine.held_memory // 3)
 
 
 def _repeated(coordinates: Gradients) -> set[str]:

@@ -39,7 +39,7 @@ class PartProducts:
     def __init__(self, problem: CurvatureProblem, grouping: str):
         self.problem = problem
         self.groups = parameter_groups(problem, grouping)
-        self._train = problem.train.held(problem.max_memory // 4)
+        self._train = problem.train.held(problem.held_memory // 4)
         self._grams: dict[int, list] = {}
         self._dots: tuple | None = None
         self.norms = self._first_pass()
@@ -61,7 +61,7 @@ class PartProducts:
 
     def train(self) -> Gradients:
         """The training gradients, for many passes over them."""
-        return self._train.held(self.problem.max_memory // 4, spill=True)
+        return self._train.held(self.problem.held_memory // 4, spill=True)
 
     # -- products with queries ----------------------------------------------------------------
 
@@ -71,7 +71,7 @@ class PartProducts:
         item = torch.finfo(engine.task.dtype).bits // 8
         n_parts = max(len(group) for group in self.groups)
         each = (3 + n_parts) * self.n_train * item + queries.sample.nbytes
-        return int(max(1, min(len(queries), self.problem.max_memory // 3 // each)))
+        return int(max(1, min(len(queries), self.problem.held_memory // 3 // each)))
 
     def query_dots(self, queries: Gradients, train: Gradients) -> Iterator[Tensor]:
         """For every group, ``<v, g_j>`` in each of its parts, (n_parts, n_query, n_train).
@@ -95,7 +95,7 @@ class PartProducts:
     def _keeps_dots(self, n_queries: int) -> bool:
         item = torch.finfo(self.problem.engine.task.dtype).bits // 8
         numbers = sum(len(group) for group in self.groups) * n_queries * self.n_train
-        return numbers * item <= self.problem.max_memory // 8
+        return numbers * item <= self.problem.held_memory // 8
 
     def _group_dots(self, group: list[Part], queries: Gradients, train: Gradients) -> Tensor:
         first = queries.sample
@@ -144,7 +144,7 @@ class PartProducts:
     def _keeps_grams(self) -> bool:
         item = torch.finfo(self.problem.engine.task.dtype).bits // 8
         numbers = sum(len(group) for group in self.groups) * self.n_train * (self.n_train + _TILE)
-        return numbers // 2 * item <= self.problem.max_memory // 4
+        return numbers // 2 * item <= self.problem.held_memory // 4
 
     def _gram_tiles(
         self, group: list[Part], train: Gradients

@@ -154,7 +154,7 @@ def _of_gradients(
 
     @cache
     def kept() -> Gradients:
-        return training_gradients(engine, train.take(rows)).held(engine.max_memory // 4)
+        return training_gradients(engine, train.take(rows)).held(engine.held_memory // 4)
 
     def lengths() -> Tensor:
         norms = kept().squared_norms().sqrt()
