@@ -9,7 +9,7 @@
 # make dist         wheel and sdist in dist/, installed and tried in an environment of their own
 # make test-slow    tests marked slow, with XGBoost and LightGBM (constraints-slow.txt)
 # make test-device  tests that take a device, on this machine's GPU; on the CPU where there is none
-# make soak         random cases against laws for 10 minutes; SOAK_SECONDS, SOAK_SEED
+# make soak         random cases against laws for 10 minutes; SOAK_SECONDS, SOAK_SEED, SOAK_CASES, SOAK_LOG
 # make test-oldest  the tests with the oldest versions that pyproject.toml allows, torch apart
 # make test-newest  the tests with the newest versions to be had, torch apart
 # All make .venv (or an environment of their own) on the first call; a later call finds it ready.
@@ -115,7 +115,8 @@ test-slow: .venv-slow/.stamp
 test-device: $(VENV)/.stamp-dev
 	INFLUENCEKIT_DEVICE=auto OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" tests/test_device.py
 
-# A line of JSON for each failure; python -m tests.soak --seed N repeats its case.
+# A line of JSON for each failure; python -m tests.soak --seed N repeats its case. A long one:
+# make soak SOAK_SEED=700000 SOAK_CASES=2000 SOAK_LOG=soak.log, which goes on where it ended.
 soak: $(VENV)/.stamp-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak
 

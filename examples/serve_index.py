@@ -22,7 +22,8 @@ def service(index: AttributionIndex) -> FastAPI:
 
     @app.get("/health")
     def health() -> dict:
-        return {"rows": index.n_train_, "numbers": index.dim_, "dtype": index.contents_.dtype}
+        sizes = {"rows": index.n_train_, "numbers": index.dim_, "dtype": index.contents_.dtype}
+        return {**sizes, "features": getattr(index, "n_features_in_", None)}
 
     @app.post("/top")
     def top(
@@ -44,12 +45,13 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("model")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--features", type=int, help="numbers in a row of X of a torch model")
     options = parser.parse_args()
     torch.set_num_threads(1)  # one thread a client; they would wait for each other
     index = AttributionIndex.open(options.folder, joblib.load(options.model))
-    index.top_k(
-        np.zeros((1, index.n_features_in_)), k=1
-    )  # draws the projection before clients come
+    features = getattr(index, "n_features_in_", options.features)
+    if features is not None:  # draws the projection before clients come
+        index.top_k(np.zeros((1, features)), k=1)
     uvicorn.run(service(index), port=options.port, log_level="warning")
 
 

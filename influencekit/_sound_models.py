@@ -10,6 +10,7 @@ from influencekit.data._examples import each
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task
 from influencekit.models.snapshot._repeats import check_finite_outputs
+from influencekit.models.snapshot._trial import were_finite
 
 __all__ = ["check_outputs_of", "check_weights_of"]
 
@@ -34,8 +35,11 @@ def check_outputs_of(models: Any, train: Any) -> None:
     train : Examples or ExamplesList
     """
     for task, examples in zip(each(models), each(train), strict=True):
-        if not task.convex:
-            check_finite_outputs(task, next(examples.batches(2)).inputs)
+        if task.convex:
+            continue
+        inputs = next(examples.batches(2)).inputs
+        if not were_finite(task, inputs):
+            check_finite_outputs(task, inputs)
 
 
 def _check_weights(task: Task) -> None:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
+from itertools import starmap
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -31,6 +32,7 @@ from influencekit._top_k import ListsStrongest
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
 from influencekit.data._inputs import check_same_length
 from influencekit.data._mapped import MappedDataMixin
+from influencekit.data._not_taken import same_columns
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.models.adapters.meta._calibrated import members_of
 from influencekit.models.snapshot._chosen_layers import task_of_layers
@@ -171,8 +173,7 @@ class BaseAttributor(
         train = _training_examples(models, X, y, X_fit).weighted(sample_weight)
         check_outputs_of(models, train)
         self._models, self.task_, self._given = models, each(models)[0], (X, y)
-        self.n_train_ = train.n_examples
-        self.train_index_ = train.index
+        self.n_train_, self.train_index_ = train.n_examples, train.index
         for name in ("n_features_in", "feature_names_in"):
             self.__dict__.pop(f"{name}_", None)  # of an earlier fit
             if getattr(self.task_, name) is not None:
@@ -339,13 +340,13 @@ class BaseAttributor(
 
     def _queries(self, X: Any, y: Any) -> Examples | ExamplesList:
         check_is_fitted(self, "fitted_")
+        X = same_columns(X, self._given[0], self.task_)
         return open_examples(self._models, X, y, require_y=False)
 
     def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         """Scores (n_queries, n_train) over all rows of the training data and all models."""
-        total: Any = 0.0
-        for fitted, rows, own in zip(self.fitted_, self._rows, each(queries), strict=True):
-            total = total + self._scores_of(fitted, rows, own)
+        triples = zip(self.fitted_, self._rows, each(queries), strict=True)
+        total = reduce(np.add, starmap(self._scores_of, triples))
         return self._combine(total, len(self.fitted_))
 
     def _scores_of(self, fitted: Fitted, rows: np.ndarray, queries: Examples) -> np.ndarray:
@@ -382,10 +383,8 @@ def _training_examples(
     """
     if X_fit is None:
         return open_examples(task, X, y, learned=True)
-    if isinstance(task, TaskList):
-        inner: Task | TaskList = TaskList(_last_step(one) for one in task)
-    else:
-        inner = _last_step(task)
+    inner: Task | TaskList
+    inner = TaskList(map(_last_step, task)) if isinstance(task, TaskList) else _last_step(task)
     examples = open_examples(inner, X_fit, y, name="X_fit")
     if hasattr(X, "shape"):
         check_same_length({"X": X.shape[0], "X_fit": examples.n_examples})

@@ -1,9 +1,12 @@
 """Examples and notebooks: they compile, ask and answer, and the quick ones run."""
 
 import ast
+import http.server
 import importlib
 import json
 import runpy
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -124,3 +127,31 @@ def test_the_search_says_its_arguments(capsys):
         main(["--help"])
     assert ended.value.code == 0
     assert {"--study-name", "--n-jobs", "--folder"} <= set(capsys.readouterr().out.split())
+
+
+class Healthy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"features": 4}')
+
+    def log_message(self, *args):
+        pass
+
+
+def test_clients_of_an_index_wait_until_it_is_served():
+    health = runpy.run_path(str(EXAMPLES_DIR / "load_index.py"))["health"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(SystemExit, match=r"Start examples/serve_index\.py"):
+        health(f"http://127.0.0.1:{port}", seconds=0)
+
+    def serve():
+        with http.server.HTTPServer(("127.0.0.1", port), Healthy) as server:
+            server.timeout = 10
+            server.handle_request()
+
+    late = threading.Timer(0.3, serve)
+    late.start()
+    assert health(f"http://127.0.0.1:{port}", seconds=10) == {"features": 4}
+    late.join()

@@ -147,6 +147,19 @@ def test_same_result(net, tool, mode):
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
 
 
+@NOT_TRAINED
+@pytest.mark.parametrize("curvature", ["ggn", "cg", "ekfac"])
+def test_the_callers_autocast_ends_at_the_library(net, curvature):
+    def scores():
+        return InfluenceFunction(curvature, 0.1, random_state=0).fit(net, X, Y).score(X[:3], Y[:3])
+
+    expected = scores()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = scores()
+        assert torch.is_autocast_enabled("cpu")
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_gradients_of_the_engine(net):
     expected = engine_alone(net)
     with torch.no_grad():

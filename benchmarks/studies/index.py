@@ -5,7 +5,6 @@ forward and backward pass; Spearman is with the attributor's own scores.
 """
 
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import nn
 
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import number
+from benchmarks.measures.index_folders import wall_and_cpu
 from benchmarks.problems import nets, tensors
 from influencekit import TRAK, AttributionIndex, GradDot, InfluenceFunction, as_task
 from influencekit.curvature import LoGra
@@ -24,11 +24,15 @@ RANKS = ["Spearman", "of rounding"]
 
 def attributors(dim, rank):
     options = {"projection_dim": dim, "random_state": 0}
+    pca = {**options, "projection": "pca"}
     return {
         "fisher, projected": (InfluenceFunction("fisher", **options), {}),
         "logra, fisher": (InfluenceFunction(LoGra(rank, rows="fisher")), {}),
         "TRAK": (TRAK(**options), {}),
-        "GradDot, projected": (GradDot(), {**options, "projection": "rademacher"}),
+        "GradDot, random": (GradDot(), {**options, "projection": "rademacher"}),
+        "GradDot, pca": (GradDot(), pca),
+        "kfac, pca": (InfluenceFunction("kfac"), pca | {"projection_dim": 4 * dim}),
+        "ekfac, pca": (InfluenceFunction("ekfac"), pca | {"projection_dim": 4 * dim}),
     }
 
 
@@ -45,9 +49,9 @@ def row(method, n, m, dim, rank):
     for dtype in ("float32", "float16", "int8"):
         with tempfile.TemporaryDirectory() as folder:
             index = AttributionIndex(attributor, Path(folder) / "i", dtype=dtype, **more)
-            build = seconds(lambda index=index: index.fit(task, X, y))
+            build = wall_and_cpu(lambda index=index: index.fit(task, X, y))[1]
             index = AttributionIndex.open(Path(folder) / "i", task)
-            some = seconds(lambda index=index: index.top_k(X_test, y_test, k=10))
+            some = wall_and_cpu(lambda index=index: index.top_k(X_test, y_test, k=10))[1]
             one = each(m, lambda own, index=index: index.top_k(X_test[own], y_test[own], k=10))
             found = zip(index.score(X_test, y_test), exact, strict=True)
         rows.append({"dtype": dtype, "numbers": index.dim_, "bytes a row": index.bytes_per_row_,
@@ -57,12 +61,8 @@ def row(method, n, m, dim, rank):
     return rows
 
 
-def seconds(job):
-    return -time.process_time() + (job(), time.process_time())[1]
-
-
 def each(m, job):
-    return 1e3 * float(np.median([seconds(lambda i=i: job(slice(i, i + 1))) for i in range(m)]))
+    return 1e3 * np.median([wall_and_cpu(lambda i=i: job(slice(i, i + 1)))[1] for i in range(m)])
 
 
 def tables(rows):

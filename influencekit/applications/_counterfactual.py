@@ -173,13 +173,14 @@ default="demographic_parity"
     shapes = [np.shape(values) for values in (probabilities, y, sensitive)]
     if len(shapes[0]) != 1 or shapes[1] != shapes[0] or shapes[2][:1] != shapes[0]:
         raise ValueError(
-            f"probabilities, y, sensitive: got shapes {shapes[0]}, {shapes[1]} and {shapes[2]}; "
-            "accepted is one shape (n,)."
+            f"probabilities, y, sensitive: got {', '.join(map(str, shapes))}; accepted: one "
+            "shape (n,)."
         )
     check_threshold(threshold)
     compare_row_labels(probabilities=probabilities, y=y, sensitive=sensitive)
     given, groups = check_probabilities(probabilities), check_groups(sensitive, len(y))
-    truth = np.asarray(y) if gap == "demographic_parity" else positive_rows(y, positive)
+    unused = gap == "demographic_parity" and positive is None
+    truth = np.asarray(y) if unused else positive_rows(y, positive)
     said = given if threshold is None else (given >= threshold).astype(np.float64)
     everyone = np.ones(len(said), dtype=bool)
     if gap == "demographic_parity":

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from influencekit.groups._labels import encode_labels, group_values
 from influencekit.metrics._text import not_finite_text
+from influencekit.models._task import Task
 from influencekit.models.losses._base import class_positions
 from influencekit.training.estimator._rows import count_rows
 from influencekit.training.subsets._retrain import Retraining
@@ -263,7 +264,14 @@ def removal_curve(
 
 
 class RightClass:
-    """One where the class that a model predicts is the label, else zero."""
+    """One where the class that a model predicts is the label, or all its labels are, else zero."""
+
+    def for_task(self, task: Task) -> Callable:
+        """The same of several labels an example, each of which is right or wrong."""
+        if not getattr(task.loss, "multilabel", False):
+            return self
+        # every label, as scikit-learn's score counts
+        return lambda z, t: (task.loss.predicted_targets(z) == t).flatten(1).all(1).to(z.dtype)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Of natural outputs, whose highest is that of the class predicted."""
@@ -274,7 +282,9 @@ class RightClass:
 
     def of_model(self, model: Any, X: Any, y: Any) -> np.ndarray:
         """For an estimator without gradients."""
-        return np.ravel(model.predict(X)) == np.asarray(y)
+        labels = np.asarray(y)
+        right = np.reshape(model.predict(X), labels.shape) == labels
+        return right.reshape(len(labels), -1).all(axis=1)
 
 
 def _subset_names(names: list[str], n_random: int, shares: np.ndarray, which: str) -> list[str]:

@@ -62,7 +62,7 @@ def read_rows(path: str, target: str | None, argument: str, stream: bool = False
     if file.is_dir() or (stream and file.suffix == ".parquet" and file.is_file()):
         return Rows(open_slices(file, target=target), None)
     if not file.is_file():
-        raise ValueError(f"{argument}: there is no file {path!r}.")
+        raise ValueError(f"{argument}: there is no file {path!r}. Give one that exists.")
     if file.suffix == ".npz":
         return _told(_read_arrays, file, argument)
     if file.suffix not in READERS:
@@ -77,7 +77,9 @@ def read_rows(path: str, target: str | None, argument: str, stream: bool = False
         return Rows(table, None)
     if target not in table.columns:
         names = ", ".join(map(str, table.columns[:20]))
-        raise ValueError(f"--target: {file.name} has no column {target!r}; it has {names}.")
+        raise ValueError(
+            f"--target: {file.name} has no column {target!r}; it has {names}. Name one of them."
+        )
     return Rows(table.drop(columns=target), table[target])
 
 
@@ -104,7 +106,9 @@ def _told(read: Callable[[Path], Any], file: Path, argument: str) -> Any:
     try:
         return read(file)
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{argument}: {file.name} cannot be read: {error}") from error
+        raise ValueError(
+            f"{argument}: {file.name} cannot be read: {error}. Give a table with a header."
+        ) from error
 
 
 def _read_table(file: Path) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from influencekit.base import BaseAttributor
 from influencekit.cli._files import Rows, read_rows, without_names
 from influencekit.cli._models import attributor_of, load_model
+from influencekit.data._not_taken import same_columns
 from influencekit.data.slices._row_slices import RowSlices
 from influencekit.index._attribution_index import AttributionIndex
 
@@ -37,6 +38,7 @@ class Training:
     """
 
     train: Any
+    _named: Any = None
 
     def __init__(self, options: argparse.Namespace):
         self.attributor = attributor_of(options.method, options.set, options.verbose)
@@ -56,6 +58,7 @@ class Training:
     def _rows(self, path: str, target: str | None, argument: str, stream: bool = False) -> Rows:
         with naming(argument):
             rows = read_rows(path, target, argument, stream)
+        self._named = same_columns(rows.X, self._named, self.model, argument)
         if hasattr(self.model, "feature_names_in_"):
             return rows
         return without_names(rows)  # the model was fitted without names

@@ -14,7 +14,7 @@ from influencekit.curvature._wide_forward import WideForward, product_dtype
 from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.utils._long_work import chunks
-from influencekit.utils._torch import map_tensors, simple_kernels
+from influencekit.utils._torch import map_tensors, simple_kernels, tolerance
 
 __all__ = ["MATRICES", "CurvatureOperator"]
 
@@ -46,7 +46,7 @@ class CurvatureOperator:
     passes over the data. Memory in addition to vectors and result: the engine's workspace.
 
     A model with an operation that forward mode does not know (an LSTM's fused kernel, an
-    EmbeddingBag, ``weight_norm``, a checkpointed part) takes a second route: the Gauss-Newton
+    EmbeddingBag, a checkpointed part, a hook on a tensor) takes a second route: the Gauss-Newton
     matrix from its rows, which need gradients only, and the Hessian by a second backward pass.
 
     The Gauss-Newton matrix of a :class:`~influencekit.models.CustomLoss` is that of its convex
@@ -61,6 +61,7 @@ class CurvatureOperator:
         self._forward = WideForward(task, self._inner, first)
         self._parameters = self._forward.parameters
         self._second: Products | None = None
+        self._tried = False
         self._activations = _activation_bytes(problem)
 
     @property
@@ -102,6 +103,10 @@ class CurvatureOperator:
         return self._second(vectors, rows)
 
     def _by_forward_mode(self, vectors: Tensor, rows: Tensor | None) -> Tensor:
+        if not self._tried:
+            with simple_kernels():
+                self._try_forward_mode()
+            self._tried = True
         examples, weights = weighted_rows(self.problem, rows)
         out = torch.zeros_like(vectors)
         size, together = self.sizes(len(examples), len(vectors))
@@ -114,6 +119,22 @@ class CurvatureOperator:
                     # F v = Σ_batches F_batch v
                     out[part] += self._flat(torch.func.vmap(multiply)(self._tree(vectors[part])))
         return out
+
+    def _try_forward_mode(self) -> None:
+        """Raise if forward mode says other than backward mode, which hooks on tensors change."""
+        if not self._forward.is_wide:  # half precision rounds both
+            return
+        forward = self._forward(next(iter(self.problem.examples.batches(3))).inputs)
+        found: tuple[Any, ...] = torch.func.vjp(forward, self._parameters)
+        outputs, pull_back = found
+        u = _waves(outputs)
+        v = {name: _waves(p) for name, p in self._parameters.items()}
+        moved = torch.func.jvp(forward, (self._parameters,), (v,))[1]
+        pulled = pull_back(u)[0]
+        # ⟨u, J v⟩ = ⟨Jᵀ u, v⟩
+        other = sum((pulled[name] * v[name]).sum() for name in v)
+        if abs((u * moved).sum() - other) > tolerance(moved.dtype) * u.norm() * moved.norm():
+            raise RuntimeError("forward mode and backward mode differ.")
 
     def sizes(self, n: int, k: int) -> tuple[int, int]:
         """Number of examples in a batch, and number of vectors processed together.
@@ -175,6 +196,12 @@ class CurvatureOperator:
             return pull_back(curve(moved))[0]
 
         return multiply
+
+
+def _waves(like: Tensor) -> Tensor:
+    """Numbers between -1 and 1 without a pattern, in the shape of a tensor."""
+    steps = torch.arange(1, like.numel() + 1, device=like.device, dtype=torch.float64)
+    return torch.sin(steps**2).reshape(like.shape).to(like.dtype)
 
 
 def _output_hessian(

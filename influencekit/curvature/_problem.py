@@ -173,11 +173,14 @@ class CurvatureRows:
         The rows ``b_r`` of all training examples: ``problem.train.along(cotangent)``.
     find_coordinates : callable or None, default=None
         Computes ``gradient_coordinates``; None if gradients are not sums of the rows.
+    picked : Tensor of int64, default=None
+        Positions of the training examples that the rows are of, in place of all.
     """
 
     problem: CurvatureProblem
     rows: Gradients
     find_coordinates: Callable[[], Tensor | None] | None = None
+    picked: Tensor | None = None
 
     @cached_property
     def gradient_coordinates(self) -> Tensor | None:
@@ -187,7 +190,11 @@ class CurvatureRows:
     @property
     def weights(self) -> Tensor:
         """ω, shape (N,)."""
-        return self.problem.example_weights.repeat_interleave(self.rows.rows_per_example)
+        weights = self.problem.example_weights
+        if self.picked is not None:
+            weights = weights[self.picked.to(weights.device)]
+            weights = weights / weights.sum()
+        return weights.repeat_interleave(self.rows.rows_per_example)
 
     @property
     def tolerance(self) -> float:

@@ -130,18 +130,7 @@ def grad_dot_cosines(path: DampingPath) -> Callable[..., np.ndarray]:
 
 
 def row_cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine of each row of a with the same row of b.
-
-    Parameters
-    ----------
-    a : ndarray of shape (n_rows, n_columns)
-    b : ndarray of shape (n_rows, n_columns)
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-        Cosines; NaN if one of the two rows is zero.
-    """
+    """Cosine of each row of a with the same row of b; NaN if one of the two is zero."""
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     products = np.einsum("ij,ij->i", a, b)
     return np.where(lengths > 0, products / np.where(lengths > 0, lengths, 1.0), np.nan)
@@ -195,13 +184,17 @@ class Spectrum(FittedCurvature):
         return self.eigenvalues.flatten()
 
     @property
+    def rounding(self) -> float:
+        """Size up to which an eigenvalue may be rounding of the largest one."""
+        size = max(SMALLEST_ORDER, self.eigenvalues.numel())
+        return size * torch.finfo(torch.float64).eps * float(self.eigenvalues.max())
+
+    @property
     def least_damping(self) -> float:
         """Smallest λ above 0 that exceeds the rounding of the eigenvalues; 0 if any λ works."""
         if self.tolerance == 0 or self.eigenvalues.numel() == 0:
             return 0.0
-        size = max(SMALLEST_ORDER, self.eigenvalues.numel())
-        floor = size * torch.finfo(torch.float64).eps * float(self.eigenvalues.max())
-        return floor if float(self.eigenvalues.min()) < floor else 0.0
+        return self.rounding if float(self.eigenvalues.min()) < self.rounding else 0.0
 
     def row_sizes(self) -> Tensor:
         """Squared norms of the training gradients, (n,), saved by the first pass over them."""
@@ -358,7 +351,9 @@ class CoordinatePath(DampingPath):
         return self.spectrum.train_products(self.query_coordinates * self.spectrum.inverse(damping))
 
     def xi(self, dampings: ArrayLike) -> np.ndarray:
-        weights = self.query_coordinates.square() * self.spectrum.data_eigenvalues
+        # a direction without curvature counts with 0, not with its rounding
+        data = (self.spectrum.data_eigenvalues - self.spectrum.rounding).clamp_min(0.0)
+        weights = self.query_coordinates.square() * data
         inverses = torch.stack([self.spectrum.inverse(float(d)) for d in np.atleast_1d(dampings)])
         # a common factor of the inverses does not change ξ and keeps their cubes in range
         inverses = inverses / inverses.amax(1, keepdim=True)

@@ -1,11 +1,10 @@
-"""The default damping: from eigenvalues, a sketch, or the effective sample size."""
+"""The default damping: from eigenvalues or a sketch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, singledispatch
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,17 @@ import torch
 from scipy.optimize import brentq
 
 from influencekit.curvature._base import FittedCurvature
-from influencekit.curvature._problem import Curvature, CurvatureProblem, ggn_rows
-from influencekit.curvature._spectrum import Spectrum, grad_dot_cosines, sample_rows
-from influencekit.curvature.exact._exact import EmpiricalFisher, decompose
-from influencekit.curvature.kronecker._kfac import KroneckerCurvature
+from influencekit.curvature._problem import CurvatureProblem, ggn_rows
+from influencekit.curvature._spectrum import (
+    DampingPath,
+    Spectrum,
+    grad_dot_cosines,
+    sample_rows,
+)
+from influencekit.curvature.exact._exact import decompose
+from influencekit.curvature.kronecker._binned import choosing_path
+from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
 from influencekit.curvature.layers._datainf import FittedDataInf
-from influencekit.curvature.layers._logra import LoGra
 from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
 from influencekit.exceptions import LambdaPathWarning, warn_user
 
@@ -26,13 +30,9 @@ __all__ = [
     "DAMPING_RANGE",
     "auto_damping",
     "damping_range",
-    "effective_dimension",
-    "effective_sample_size",
     "gram_damping",
-    "least_damping",
     "sketch_damping",
     "spectrum_damping",
-    "supported_dimension",
 ]
 
 #: Range of dampings worth trying, in units of the curvature's largest eigenvalue.
@@ -47,18 +47,12 @@ LEAST_XI = 0.3
 _N_QUERIES = 100
 #: Precision of the damping, in log λ.
 _ROOT_WIDTH = 1e-3
+#: Share of a gradient's squared norm that is not rounding, in single precision either.
+_OUTSIDE = 1e-8
 #: Dimensions of the projection.
 SKETCH_DIM = 512
 #: Default damping of DataInf in units of the gradients' mean squared entry: the paper's.
 PAPER_DAMPING = 0.1
-#: Largest effective dimension for each row of the effective sample size and free output: for one
-#: spectrum of all parameters; for the Fisher matrix, which has one row for each example; and for
-#: one spectrum per layer, whose directions together outnumber those of the data. Measured, see
-#: docs/damping_measured.md.
-DIRECTIONS, DIRECTIONS_OF_FISHER, DIRECTIONS_BY_LAYERS = 1 / 3, 1 / 6, 2 / 3
-#: Gradient ratio up to which a model counts as at its optimum, where the spectrum's damping
-#: suffices.
-AT_OPTIMUM = 5e-3
 
 
 @singledispatch
@@ -142,7 +136,7 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     low, high = damping_range(spectrum.eigenvalues)
     sizes = spectrum.row_sizes()
     columns = sample_rows(sizes, spectrum.most_rows)
-    path = spectrum.restrict(columns).train_path(sample_rows(sizes[columns], _N_QUERIES))
+    path = _path(spectrum, columns, sample_rows(sizes[columns], _N_QUERIES))
     cosines = grad_dot_cosines(path)
 
     @cache  # the ends are asked for several times, and each is a pass over the training examples
@@ -160,7 +154,20 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     # ξ rises as well, so that it only matters where it is still too small
     second = _crossing(xi, start if first is None else first, end)
     found = first if second is None else second
-    return _below_the_path(spectrum, low) if found is None else float(np.exp(found))
+    return _below_the_path(spectrum, path, low) if found is None else float(np.exp(found))
+
+
+@singledispatch
+def _path(spectrum: Spectrum, columns: torch.Tensor, rows: torch.Tensor) -> DampingPath:
+    """Training examples ``columns``, with ``rows`` of them as queries."""
+    return spectrum.restrict(columns).train_path(rows)
+
+
+@_path.register
+def _by_layers(
+    spectrum: KroneckerSpectrum, columns: torch.Tensor, rows: torch.Tensor
+) -> DampingPath:
+    return choosing_path(spectrum.narrow(columns), rows)
 
 
 def _mean(values: np.ndarray) -> float:
@@ -171,20 +178,20 @@ def _mean(values: np.ndarray) -> float:
 
 def _crossing(rising: Callable[[float], float], low: float, high: float) -> float | None:
     """Where a rising function is zero; None if it is not below zero at ``low``."""
-    if rising(low) >= 0:
+    if not rising(low) < 0:  # NaN where it is not defined
         return None
     if rising(high) <= 0:
         return high
     return float(brentq(rising, low, high, xtol=_ROOT_WIDTH))
 
 
-def _below_the_path(spectrum: Spectrum, low: float) -> float:
+def _below_the_path(spectrum: Spectrum, path: DampingPath, low: float) -> float:
     """Damping if the indicators are above their levels even at the smallest damping."""
-    data, largest = spectrum.data_eigenvalues, float(spectrum.eigenvalues.max())
-    seen = data > spectrum.tolerance * data.max()  # directions that the gradients have
+    largest, seen = float(spectrum.eigenvalues.max()), _seen(spectrum)
     smallest = float(spectrum.eigenvalues[seen].min())
     if smallest > max(low, spectrum.tolerance * largest):
-        return 0.0
+        # without damping, what gradients have outside the curvature's range would be left out
+        return smallest if _reaches_outside(path, seen) else 0.0
     warn_user(
         f"damping='auto': the mean cosine of scores with Grad-Dot is above "
         f"{COSINE_OF_BEST_DAMPING} even at the smallest damping tried, {low:.2g}, which is used. "
@@ -193,6 +200,23 @@ def _below_the_path(spectrum: Spectrum, low: float) -> float:
         LambdaPathWarning,
     )
     return low
+
+
+def _seen(spectrum: Spectrum) -> torch.Tensor:
+    """Which directions the gradients have, beyond rounding."""
+    data = spectrum.data_eigenvalues
+    # the largest is seen whatever the penalty's share of its rounding is
+    least = min(max(spectrum.tolerance * float(data.max()), spectrum.rounding), float(data.max()))
+    return data >= least
+
+
+def _reaches_outside(path: DampingPath, seen: torch.Tensor) -> bool:
+    """Whether a gradient has more than rounding in directions without curvature."""
+    coordinates = getattr(path, "query_coordinates", None)
+    if coordinates is None:
+        return False
+    squares = coordinates.square()
+    return bool((squares[:, ~seen].sum(1) > _OUTSIDE * squares.sum(1)).any())
 
 
 def gram_damping(gram: torch.Tensor) -> float:
@@ -246,119 +270,6 @@ def sketch_damping(problem: CurvatureProblem) -> float:
     found, data = spectrum_damping(spectrum), spectrum.data_eigenvalues
     if problem.engine.task.n_parameters > SKETCH_DIM:
         return max(found, float(data.min()))
-    seen = data[data > spectrum.tolerance * data.max()]
+    seen = data[_seen(spectrum)]
     singular = len(seen) < problem.engine.task.n_parameters and bool((problem.penalty == 0).any())
     return float(seen.min()) if singular and found == 0 else found
-
-
-def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> float:
-    """λ at which the effective dimension is capped by the effective sample size.
-
-    If a network fits most rows without error, only the other few have a gradient. The curvature at
-    the end of training is then far below that during training, and a damping chosen from the
-    spectrum alone is too small in the directions of those few rows.
-
-    Parameters
-    ----------
-    curvature : Curvature
-    spectrum : Spectrum
-        Its factorization.
-    ratio : float Gradient ratio of the model.
-
-    Returns
-    -------
-    float
-        0 for models other than classifiers, at an optimum, and if there are enough rows.
-    """
-    task = spectrum.problem.engine.task
-    if task.problem_type != "classification" or ratio <= AT_OPTIMUM:
-        return 0.0
-    return _damping_of(spectrum, supported_dimension(curvature, spectrum))
-
-
-def supported_dimension(curvature: Curvature, spectrum: Spectrum) -> float:
-    """Number of directions that the training rows with a gradient can distinguish.
-
-    A fraction of the effective sample size times the number of free outputs; the fraction was
-    measured.
-
-    Parameters
-    ----------
-    curvature : Curvature
-    spectrum : Spectrum
-        Its factorization.
-
-    Returns
-    -------
-    float
-    """
-    problem = spectrum.problem
-    train, task = problem.train, problem.engine.task
-    norms = train.squared_norms(task.dtype).double().sqrt()
-    weighted = (norms * problem.example_weights.to(norms.device)).cpu().numpy()
-    outputs = train.engine.outputs(train.examples.take(slice(0, 1)))
-    free_outputs = max(1, prod(outputs.shape[1:]) - 1)
-    return _directions(curvature) * free_outputs * effective_sample_size(weighted)
-
-
-def _directions(curvature: Curvature) -> float:
-    if isinstance(curvature, (KroneckerCurvature, LoGra)):
-        return DIRECTIONS_BY_LAYERS
-    return DIRECTIONS_OF_FISHER if isinstance(curvature, EmpiricalFisher) else DIRECTIONS
-
-
-def effective_sample_size(norms: np.ndarray) -> float:
-    """Effective number of rows: n if all gradients have equal norm, 1 if only one is nonzero.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> effective_sample_size(np.array([1.0, 1.0, 0.0, 0.0]))
-    2.0
-    """
-    square = float((norms**2).sum())
-    # (Σ_i ‖g_i‖)² / Σ_i ‖g_i‖²
-    return float(norms.sum() ** 2 / square) if square > 0 else 0.0
-
-
-def effective_dimension(spectrum: Spectrum, damping: float) -> float:
-    """Number of directions that λ does not damp away, ``Σ d_k / (s_k + λ)``.
-
-    Parameters
-    ----------
-    spectrum : Spectrum
-    damping : float
-
-    Returns
-    -------
-    float
-    """
-    return _dimension(*_pairs(spectrum), damping)
-
-
-def _pairs(spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, and the data's shares of them."""
-    both = (spectrum.eigenvalues, spectrum.data_eigenvalues)
-    s, d = (values.flatten().clamp_min(0).cpu().numpy() for values in both)
-    return s, d
-
-
-def _dimension(eigenvalues: np.ndarray, data: np.ndarray, damping: float) -> float:
-    # Σ_k d_k / (s_k + λ)
-    s = eigenvalues + damping
-    return float((data[s > 0] / s[s > 0]).sum())
-
-
-def _damping_of(spectrum: Spectrum, dimension: float) -> float:
-    """λ with a given effective dimension; 0 if the dimension is never above it."""
-    low, high = np.log(damping_range(spectrum.eigenvalues.flatten()))
-    pairs = _pairs(spectrum)
-
-    def excess(log_damping: float) -> float:
-        return _dimension(*pairs, float(np.exp(log_damping))) - dimension
-
-    if excess(low) <= 0:
-        return 0.0
-    if excess(high) >= 0:
-        return float(np.exp(high))
-    return float(np.exp(brentq(excess, low, high, xtol=1e-3)))

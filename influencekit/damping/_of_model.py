@@ -10,12 +10,11 @@ from influencekit.curvature.exact._exact import GaussNewton
 from influencekit.curvature.iterative._lissa import LissaCurvature
 from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.damping._default import (
-    AT_OPTIMUM,
     VANISHING,
     auto_damping,
     damping_range,
-    least_damping,
 )
+from influencekit.damping._least import AT_OPTIMUM, least_damping
 from influencekit.models._task import Task
 from influencekit.models.losses._deviance import DevianceLoss
 

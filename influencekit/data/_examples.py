@@ -257,10 +257,10 @@ def make_examples(
     examples = Examples(source, placement, targets, row_labels(X, y))
     if not task.convex:
         settle_output(task, examples)
-        try_task(task, lambda k: next(examples.batches(k)).inputs)
+    one = None if task.convex else try_task(task, lambda k: next(examples.batches(k)).inputs)
     if targets is not None and task.loss.is_own:
         check_own_loss(task, examples, y_name)
-    outputs = _first_outputs(task, next(examples.batches(1)).inputs, name)
+    outputs = _first_outputs(task, next(examples.batches(1)).inputs, name) if one is None else one
     if targets is not None:
         check_targets(task, outputs, targets, y_name)
         if source.tree is None:

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from influencekit.data._targets import check_targets
 from influencekit.exceptions import UnsupportedModelError
+from influencekit.models._call import call_module
 from influencekit.models._several_outputs import says_shapes, takes_all, tensors_without_names
 from influencekit.models._task import Task
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.models.snapshot._kept import put_back
 from influencekit.models.snapshot._trial import idle_parameters
-from influencekit.utils._torch import call_module, plain_kernels
+from influencekit.utils._torch import plain_kernels
 
 __all__ = ["settle_output"]
 
@@ -60,7 +61,9 @@ def settle_output(task: Task, examples: Any) -> None:
         return
     if isinstance(loss, CustomLoss) and loss.outputs_packing is not None:
         return
-    raw, _ = _raw(task, examples, 2)
+    raw, _ = _raw(task, examples, 1)
+    if not isinstance(raw, Tensor):
+        raw, _ = _raw(task, examples, 2)
     if raw is None:
         return
     if not isinstance(raw, Tensor) and isinstance(loss, CustomLoss):

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
+from influencekit.utils._arguments import check_path
 from influencekit.utils._optional import import_optional
 
 __all__ = ["as_bunch", "find_file", "get_data_home", "read_table", "rows_of_tenth"]
@@ -51,7 +52,9 @@ def get_data_home(data_home: str | os.PathLike | None = None) -> Path:
     pathlib.Path
         The folder, which need not exist.
     """
-    if data_home is None:
+    if data_home is not None:
+        check_path("data_home", data_home)
+    else:
         data_home = os.environ.get("INFLUENCEKIT_DATA") or Path.home() / "influencekit_data"
     return Path(data_home).expanduser()
 
@@ -80,17 +83,23 @@ def read_table(path: str | os.PathLike, caller: str, columns: Sequence[str]) -> 
         Empty rows are left out, names of columns are stripped.
     """
     pd = import_optional("pandas", caller)
+    check_path("path", path)
     file = Path(path).expanduser()
     if not file.is_file():
         raise OSError(
             f"path: got {str(path)!r}, which is not a file; accepted is the data set's csv or xlsx "
             f"file. Download it and name it: {caller}('folder/file.csv')."
         )
-    if file.suffix.lower() == ".xlsx":
+    excel = file.suffix.lower() == ".xlsx"
+    if excel:
         import_optional("openpyxl", caller)
-        frame = pd.read_excel(file)
-    else:
-        frame = pd.read_csv(file)
+    try:
+        frame = pd.read_excel(file) if excel else pd.read_csv(file)
+    except ValueError as error:  # of the parser, and of text in another encoding
+        raise ValueError(
+            f"path: {file.name} cannot be read as a table ({str(error).strip()}); accepted is the "
+            f"data set's csv or xlsx file. Give it to {caller} as it was downloaded."
+        ) from error
     frame = frame.rename(columns=lambda name: str(name).strip()).dropna(how="all")
     missing = [name for name in columns if name not in frame.columns]
     if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -14,11 +15,21 @@ from numpy.typing import NDArray
 from influencekit.datasets._bunch import get_data_home
 from influencekit.datasets._truth_language import FACTS, N_SENTENCES, PASSAGES, is_language
 from influencekit.utils._archives import DamagedFile, read_arrays
+from influencekit.utils._files import whole_file
 from influencekit.utils._suggest import did_you_mean
 
-__all__ = ["find_folder", "found_truths", "packed", "read_truth", "unpacked", "write_truth"]
+__all__ = [
+    "find_folder",
+    "found_truths",
+    "packed",
+    "read_truth",
+    "recipe_digest",
+    "unpacked",
+    "write_truth",
+]
 
-FORMAT = 1
+#: Format 1 had no checksum of the recipe.
+FORMAT, FORMATS = 2, (1, 2)
 LARGEST_RECIPE = 2**18
 LARGEST_ARRAYS = 2**28
 LARGEST_TABLE = 2**31
@@ -135,7 +146,9 @@ def _places(data_home: str | os.PathLike | None) -> list[Path]:
 
 def write_truth(folder: str | os.PathLike, recipe: dict, arrays: dict[str, NDArray]) -> None:
     """Write ``NAME.npz`` and then ``NAME.json``, which says that the arrays are whole."""
-    recipe = {"format": FORMAT, **recipe}
+    told = {key: value for key, value in recipe.items() if key not in ("format", "sha256")}
+    recipe = {"format": FORMAT, **told}
+    recipe["sha256"] = recipe_digest(recipe)
     found = {key: np.asarray(value) for key, value in arrays.items()}
     check_truth(recipe, found, recipe["name"])
     base = Path(folder)
@@ -144,7 +157,14 @@ def write_truth(folder: str | os.PathLike, recipe: dict, arrays: dict[str, NDArr
     np.savez_compressed(partial, **found)  # type: ignore[arg-type]
     partial.replace(base / f"{recipe['name']}.npz")
     text = json.dumps(recipe, indent=1, ensure_ascii=False) + "\n"
-    (base / f"{recipe['name']}.json").write_text(text, encoding="utf-8")
+    with whole_file(base / f"{recipe['name']}.json") as file:
+        file.write(text.encode())
+
+
+def recipe_digest(recipe: dict[str, Any]) -> str:
+    """SHA-256 of all entries of a recipe other than itself."""
+    told = {key: value for key, value in recipe.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def read_truth(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, NDArray]]:
@@ -194,13 +214,16 @@ def _reason_of_recipe(recipe: dict, name: str) -> str:
     for entry, wanted in ENTRIES.items():
         if not isinstance(recipe.get(entry), wanted) or isinstance(recipe[entry], bool):
             return f"its recipe has no {entry} of type {wanted.__name__}"
-    if recipe["format"] != FORMAT:
-        return f"format {recipe['format']}, this version reads {FORMAT}"
+    if recipe["format"] not in FORMATS:
+        return f"format {recipe['format']}, this version reads 1 and {FORMAT}"
     if recipe["output"] not in OUTPUTS or min(recipe["n_train"], recipe["n_query"]) < 1:
         return f"output {recipe['output']!r}, {recipe['n_train']} and {recipe['n_query']} rows"
     if is_language(recipe["model"]) != (recipe["source"] == PASSAGES):
         return f"a model of kind {recipe['model'].get('kind')!r} of {recipe['source']!r}"
-    return "" if recipe["name"] == name else f"its recipe is that of {recipe['name']!r}"
+    if recipe["name"] != name:
+        return f"its recipe is that of {recipe['name']!r}"
+    changed = recipe["format"] > 1 and recipe.get("sha256") != recipe_digest(recipe)
+    return "its recipe does not have the checksum that it was written with" if changed else ""
 
 
 def _reason_of_arrays(recipe: dict, arrays: dict[str, NDArray]) -> str:

@@ -21,7 +21,7 @@ from influencekit.gradients.blocks._base import WORKSPACE, Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.layers._layers import forward_recorded, layer_blocks
-from influencekit.gradients.layers._layout import REST, Layout, discover
+from influencekit.gradients.layers._layout import REST, Layout, discover, forget_changed
 from influencekit.gradients.layers._trust import Batch as CheckedBatch
 from influencekit.gradients.layers._trust import trusted_blocks
 from influencekit.models._task import Task
@@ -133,6 +133,7 @@ class GradientEngine:
             room = min(2**26, self.max_memory // 8)
             size = min(2**16, max(1, room // (sparse.bytes_each + 4 * found.nbytes)))
             return found, self.batch_size or size
+        forget_changed(self.task)
         batch = next(examples.batches(1))
         found = self.features(examples, batch, cotangent, keep_factors, len(examples) == 1)
         largest = max(t.nbytes for block in found.blocks.values() for t in block.tensors)

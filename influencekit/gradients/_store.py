@@ -25,6 +25,7 @@ __all__ = [
     "pieces",
     "remove_spilled",
     "rows_of",
+    "temporary_folder",
 ]
 
 #: Prefix of the names of temporary folders.
@@ -36,6 +37,12 @@ _PIECE, _PIECE_BYTES = 2**15, 2**24
 def remove_spilled() -> None:
     """Delete what killed processes spilled, once in a process."""
     remove_once(tempfile.gettempdir(), SPILLED)
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory:
+    """A temporary folder that a later process removes if this one is killed."""
+    remove_abandoned(Path(tempfile.gettempdir()), SPILLED)
+    return tempfile.TemporaryDirectory(prefix=f"{unfinished_name(SPILLED)}-")
 
 
 def disk_room() -> int:
@@ -107,8 +114,7 @@ class FeatureStore:
 
     def _spill(self, features: GradientFeatures) -> GradientFeatures:
         if self._folder is None:
-            remove_abandoned(Path(tempfile.gettempdir()), SPILLED)
-            self._folder = tempfile.TemporaryDirectory(prefix=f"{unfinished_name(SPILLED)}-")
+            self._folder = temporary_folder()
         folder = Path(self._folder.name)
         blocks, place = {}, len(self._parts)
         files = self._files[place] = []

@@ -55,6 +55,7 @@ class GroupSpectrum:
     eigenvalues: Tensor
     data_eigenvalues: Tensor
     train_coordinates: Tensor
+    rounding: float = 0.0  # those within it are left out
 
     def inverse(self, damping: float) -> Tensor:
         """Eigenvalues of the damped inverse."""

@@ -93,7 +93,14 @@ def group_values(labels: Any, n_rows: int, name: str) -> np.ndarray:
         As :func:`label_table` does.
     """
     table = label_table(labels, n_rows, name)
-    return table.iloc[:, 0].to_numpy() if table.shape[1] == 1 else group_names(table)
+    if table.shape[1] > 1:
+        return group_names(table)
+    values = table.iloc[:, 0].to_numpy()
+    try:
+        np.unique(values)
+    except TypeError:  # labels of several kinds, such as numbers and texts, have no order
+        return values.astype(str)
+    return values
 
 
 def refuse_missing(labels: Any, name: str) -> None:

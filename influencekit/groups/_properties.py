@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,9 +85,9 @@ class _Gap:
         n_rows = len(sensitive) if hasattr(sensitive, "__len__") else 0
         self.sensitive = group_values(sensitive, n_rows, "sensitive")
         self.row_labels = getattr(sensitive, "index", None) if hasattr(sensitive, "iloc") else None
-        self.positive = positive
+        self.positive = _position(positive)
         self._positions, self.groups = encode_labels(self.sensitive)
-        self._probability = ClassProbability(positive, "property")
+        self._probability = ClassProbability(self.positive, "property")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(groups={self.groups.tolist()})"
@@ -117,6 +119,16 @@ class _Gap:
             means.append(values[own].mean())
         found = torch.stack(means)
         return found.max() - found.min()
+
+
+def _position(positive: Any) -> int:
+    """A class's position as a plain number; a label of another kind is refused."""
+    if isinstance(positive, (bool, np.bool_, Integral)) and int(positive) >= 0:
+        return int(positive)
+    raise ValueError(
+        f"positive: got {positive!r}; accepted is the position of the positive class, its column "
+        "of predict_proba: 0, 1, .... For a label, give list(model.classes_).index(label)."
+    )
 
 
 class DemographicParityDifference(_Gap):

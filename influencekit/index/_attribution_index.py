@@ -26,6 +26,7 @@ from influencekit.index.files._fingerprints import check_models
 from influencekit.index.maps._leading import INDEX_PROJECTIONS
 from influencekit.index.recall._approximate import ApproximateIndex
 from influencekit.models._task import Task, TaskList
+from influencekit.utils._arguments import check_flag, check_path
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
@@ -107,7 +108,8 @@ class AttributionIndex(ApproximateIndex):
     Entries are coordinates in the eigenbasis, each times ``(s + λ)^-½``, so that rounding costs
     every direction the same. Each row is stored with its own scale. The scan goes over all rows in
     blocks that depend on the files and the number of queries alone, so that every process and
-    thread gets the same bits; they share the pages of the files.
+    thread gets the same bits; they share the pages of the files. ``score`` computes in float32;
+    ``top_k`` finds the rows that float64 finds, with their scores in float64.
 
     Cost: of a build, that of the attributor and one pass more over the gradients; of a query, its
     gradient and ``O(n dim)``.
@@ -230,6 +232,8 @@ class AttributionIndex(ApproximateIndex):
         ValueError
             If the folder is damaged, of another format, or of another model.
         """
+        check_path("folder", folder)
+        check_flag("verify", verify)
         path = Path(folder)
         contents = read_contents(path)
         index = cls(**{**contents.settings(path, set(cls._get_param_names())), "folder": folder})

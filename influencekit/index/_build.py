@@ -293,4 +293,6 @@ def _computed(
     if any(coordinates.runs):
         own = coordinates.explaining("neg_loss").queries(examples)
         selves = (own * rows).sum(1)
+    if coordinates.is_unit:  # their length depends on all rows
+        selves = torch.full_like(selves, torch.nan)
     return rows, ratios, selves

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from influencekit.index._shards import DTYPES, Shard, open_shard
+from influencekit.index._shards import DTYPES, PARTS, Shard, open_shard
 from influencekit.index.files._decode import Decoder
 from influencekit.index.files._encode import Encoder
 from influencekit.index.files._fingerprints import versions, warn_of_versions
@@ -174,7 +174,8 @@ def read_contents(folder: Path) -> Contents:
     manifest = read_manifest(folder, FORMAT, VERSION)
     warn_of_versions(folder, manifest.get("versions"))
     try:
-        generation = int(manifest["generation"])
+        _check_plain(manifest)
+        generation = manifest["generation"]
         decoder = Decoder(_state_folder(folder, generation), manifest.get("arrays"))
         plain = {name: manifest[name] for name in _PLAIN}
         rest = {n: decoder.decode(manifest[n]) for n in ("removed", "learned", "labels")}
@@ -190,8 +191,26 @@ def read_contents(folder: Path) -> Contents:
             raise ValueError("dtype, dim or removed rows")
     except DamagedFile:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DamagedFile(
             f"{folder} is damaged: its manifest lacks what an index needs ({error})"
         ) from error
     return contents
+
+
+def _check_plain(manifest: dict[str, Any]) -> None:
+    """Refuse generations without a folder, models that are not digests, and mixed files.
+
+    Raises
+    ------
+    ValueError
+    """
+    generation, models = manifest["generation"], manifest["models"]
+    if type(generation) is not int or not 0 <= generation < 10**6:
+        raise ValueError(f"generation {str(generation)[:20]}")
+    if not isinstance(models, list) or not models or not all(isinstance(m, str) for m in models):
+        raise ValueError("models")
+    files = [[entry[part]["file"] for part in PARTS] for entry in manifest["shards"]]
+    names = [[f"{part}-{own[0].partition('-')[2]}" for part in PARTS] for own in files]
+    if not files or files != names or len({own[0] for own in files}) < len(files):
+        raise ValueError("shards, each a pair of files of one name")

@@ -17,6 +17,9 @@ from influencekit.index.maps._map_of import map_of
 
 __all__ = ["Coordinates", "coordinates_of"]
 
+#: Numbers of a checkpoint up to which scores at length 1 have an index: it holds their square.
+LONGEST_UNIT = 2**13
+
 
 @dataclass(eq=False)
 class Coordinates:
@@ -95,6 +98,49 @@ class Coordinates:
             blocks += [one.queries(asked) for one, asked in pairs]
         return torch.cat(blocks, dim=1).cpu()
 
+    @property
+    def is_unit(self) -> bool:
+        """Whether a query's scores at each checkpoint are divided by their length."""
+        return any(run is not None and run.slopes == "unit" for run in self.runs)
+
+    def by_block(self, numbers: Tensor) -> tuple[Tensor, ...]:
+        """Numbers (n, dim) of each map, (n, own dim)."""
+        return numbers.split([one.dim for maps in self.models for one in maps], dim=1)
+
+    def at_length(self, asked: Tensor, grams: Sequence[Tensor]) -> Tensor:
+        """Queries whose scores at each checkpoint have the length that the mean gives them.
+
+        Parameters
+        ----------
+        asked : Tensor of shape (m, dim), float64
+        grams : sequence of Tensor
+            ``Σ_j r_j r_jᵀ`` of the rows that count, for each map.
+        """
+        parts = []
+        for own, gram, share in zip(self.by_block(asked), grams, self._shares[:, 0], strict=True):
+            # ‖(qᵀr_1, ..., qᵀr_n)‖² = qᵀ (Σ_j r_j r_jᵀ) q
+            lengths = ((own @ gram) * own).sum(1, keepdim=True).clamp_min(0).sqrt()
+            parts.append(own * torch.where(lengths > 0, share / lengths, 0.0))
+        return torch.cat(parts, dim=1)
+
+    def products(self, queries: Tensor, rows: Tensor) -> Tensor:
+        """Products of numbers of queries and rows in each map, (n_blocks, m, n)."""
+        pairs = zip(self.by_block(queries), self.by_block(rows), strict=True)
+        return torch.stack([asked @ own.mT for asked, own in pairs])
+
+    def combined(self, products: Tensor) -> Tensor:
+        """Scores (m, n) from products with all rows that count in each map."""
+        if self.is_unit:
+            lengths = torch.linalg.vector_norm(products, dim=2, keepdim=True)
+            products = products * torch.where(lengths > 0, self._shares / lengths, 0.0)
+        return products.sum(0)
+
+    @property
+    def _shares(self) -> Tensor:
+        """Weight of each map in the sum, (n_blocks, 1, 1)."""
+        found = [self.share / len(maps) for maps in self.models for _ in maps]
+        return torch.tensor(found, dtype=torch.float64)[:, None, None]
+
     def metric(self) -> Tensor:
         """Weights (n_blocks, dim) of squared coordinates in self-influence; 0 in other blocks."""
         parts = [one.metric().cpu() for maps in self.models for one in maps]
@@ -162,12 +208,9 @@ def coordinates_of(
     runs: list[Any] = []
     for fitted, own in zip(attributor.fitted_, each(train), strict=True):
         if isinstance(fitted, FittedRun):
-            if fitted.slopes == "unit":
-                raise ValueError(
-                    "attributor: RunAverage(slopes='unit') divides scores by their length over "
-                    "all rows, which an index cannot; accepted are 'mean', 'end' and 'own'."
-                )
             maps = [map_of(part, own, projection) for part in fitted.parts]
+            if fitted.slopes == "unit":
+                _check_square(max(one.dim for one in maps))
             runs.append(fitted.holding(maps))
         else:
             maps = [map_of(fitted, own, projection)]
@@ -176,3 +219,13 @@ def coordinates_of(
     # the mean, or a sum over checkpoints
     share = float(attributor._combine(np.ones(1), len(models))[0])
     return Coordinates(models, runs, share)
+
+
+def _check_square(dim: int) -> None:
+    """Refuse rows whose products with each other, number by number, are too many to hold."""
+    if dim > LONGEST_UNIT:
+        raise ValueError(
+            f"attributor: got RunAverage(slopes='unit') with {dim:,} numbers for each checkpoint; "
+            f"accepted are up to {LONGEST_UNIT:,}, since the length of scores over all rows needs "
+            "the square of that. Project to fewer dimensions."
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from influencekit._estimate import (
     trial_cost,
 )
 from influencekit.data._examples import each
+from influencekit.gradients._store import temporary_folder
 from influencekit.index._partial_build import PartlyBuiltIndex
 from influencekit.models._task import Task
 
@@ -40,7 +40,7 @@ class EstimatedIndex(PartlyBuiltIndex):
         some = min(c, self._enough_rows(each(models), n))
         trials, disk = [], 0.0
         for size in (some, *sorted({some, min(n, max(MOST, 4 * some))})):
-            with tempfile.TemporaryDirectory() as folder:
+            with temporary_folder() as folder:
                 tried = clone(self).set_params(folder=Path(folder) / "i", curvature_rows=some)
                 trials.append(trial_cost(tried, models, train, size, n_queries))
                 files = [p for p in Path(folder).rglob("*") if p.is_file()]

@@ -30,6 +30,7 @@ from influencekit.index._rounding import rounding
 from influencekit.index._shards import Shard, dequantized
 from influencekit.index._updates import ChangedIndex
 from influencekit.index.files._fingerprints import model_digests
+from influencekit.utils._arguments import check_number
 from influencekit.utils._torch import with_gradients
 
 __all__ = ["RefreshedIndex"]
@@ -81,6 +82,7 @@ class RefreshedIndex(ChangedIndex):
             with gradients of the new model was wrong by that much.
         """
         check_is_fitted(self, "fitted_")
+        check_number("least_cosine", least_cosine, -2, 1, "a number below 1: a cosine")
         models = self._read_models(model, (), None)
         tasks, plan = each(models), Plan.of(models, self._data(models, X, y))
         kept_map = self._map_of_new(tasks)
@@ -163,7 +165,7 @@ def _even(n: int, most: int) -> np.ndarray:
 
 def _scores(coordinates: Coordinates, queries: Any, plan: Plan) -> np.ndarray:
     rows = coordinates.rows(plan.train, plan.learned)[0]
-    return (coordinates.queries(queries) @ rows.mT).numpy()
+    return coordinates.combined(coordinates.products(coordinates.queries(queries), rows)).numpy()
 
 
 def _stored(shards: Sequence[Shard], rows: np.ndarray) -> Tensor:

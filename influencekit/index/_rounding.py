@@ -60,8 +60,9 @@ def _scores(
     for part in chunks(len(sampled), 1, each):
         some, learned = plan.of_rows(sampled[part])
         rows = coordinates.rows(some.gathered(), learned)[0]
-        parts.append(queries @ (rows if dtype is None else dequantized(*quantized(rows, dtype))).mT)
-    return torch.cat(parts, dim=1)
+        rows = rows if dtype is None else dequantized(*quantized(rows, dtype))
+        parts.append(coordinates.products(queries, rows))
+    return coordinates.combined(torch.cat(parts, dim=2))
 
 
 def _compared(stored: Tensor, exact: Tensor) -> dict[str, float]:

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from influencekit.index._products import Products
-from influencekit.index._shards import Shard
+from influencekit.index._shards import Shard, dequantized
 from influencekit.utils._long_work import chunks
 
-__all__ = ["all_scores", "best_rows", "self_products"]
+__all__ = ["all_scores", "best_rows", "dense_blocks", "self_products"]
 
 #: Bytes of a block of rows in float32, and of its scores: those stay in the processor's cache.
-BLOCK, CACHE = 2**23, 2**19
+BLOCK, CACHE = 2**24, 2**19
 #: Fewest rows of a block that many queries are asked of.
 FEWEST = 256
-#: Share by which a score in float32 may differ from the same in float64.
+#: Share that some operations in float32 add to a number at most.
 ROUNDING = 1e-6
 
 
@@ -34,6 +34,14 @@ def blocks(shards: Sequence[Shard], n_queries: int = 1) -> Iterator[tuple[slice,
         for own in chunks(len(shard), 1, size):
             yield slice(start + own.start, start + own.stop), shard, own
         start += len(shard)
+
+
+def dense_blocks(shards: Sequence[Shard], kept: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Places of the kept rows, and the rows (n, dim) in float64, a block at a time."""
+    for rows, shard, own in blocks(shards):
+        some = np.flatnonzero(kept[rows])
+        block = dequantized(shard.coordinates[own], shard.scales[own])
+        yield rows.start + some, block[torch.from_numpy(some)]
 
 
 def block_scores(products: Products, shard: Shard, own: slice) -> np.ndarray:
@@ -66,6 +74,9 @@ def best_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows with the largest scores, without holding all of them.
 
+    Estimates with a known error pass over most rows. The scores of the others are computed in
+    float64, so that the rows are those that float64 finds.
+
     Parameters
     ----------
     queries : Tensor of shape (m, dim), float64
@@ -83,31 +94,63 @@ def best_rows(
     scores : ndarray of shape (m, k)
     """
     products, best = _products(sign * queries, shards), _Best(len(queries), k)
+    slack = (products.slack * (1 + ROUNDING)).float()
     for rows, shard, own in blocks(shards, len(queries)):
         block, scales = shard.coordinates[own], shard.scales[own]
-        estimates = products.estimates(block)
-        above = _may_be_above(estimates.clone(), products, scales, best.least)
-        if among is not None:
-            above &= torch.from_numpy(among[rows])
-        places = above.nonzero()[:, 0]
-        if len(places):
-            found = products.of_some(block, estimates, places).mul_(scales[places])
-            best.take(found.numpy(), rows.start + places.numpy())
+        estimates, shares = products.estimates(block), shard.shares[own]
+        needed = best.least * (products.steps / shard.largest)
+        counted = None if among is None else torch.from_numpy(among[rows])
+        asked, above = _may_be_best(estimates, slack, shares, needed, counted, k)
+        if len(above):
+            places, at = np.unique(above, return_inverse=True)
+            found = np.full((len(queries), len(places)), -np.inf)
+            found[asked, at] = products.of_pairs(block, asked, above) * scales.numpy()[above]
+            best.take(found, rows.start + places)
     return best.places, sign * best.scores * products.sizes
 
 
-def _may_be_above(estimates: Tensor, products: Products, scales: Tensor, least: Tensor) -> Tensor:
-    """Which rows may have a score above the least of some query's best, (n,) of bool.
+def _may_be_best(
+    estimates: Tensor,
+    slack: Tensor,
+    shares: Tensor,
+    needed: Tensor,
+    counted: Tensor | None,
+    k: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Queries and rows of scores that may exceed what is needed, and be of the k largest here.
 
-    ``estimates`` are overwritten.
+    Parameters
+    ----------
+    estimates : Tensor of shape (m, n), float32
+        Is overwritten.
+    slack : Tensor of shape (m, 1), float32
+        What estimates are off at most.
+    shares : Tensor of shape (n,), float32
+        What they are multiplied by.
+    needed : Tensor of shape (m, 1), float64
+    counted : Tensor of bool of shape (n,) or None
+        Rows that count.
+    k : int
+
+    Returns
+    -------
+    asked, rows : ndarray of int of shape (n_pairs,)
     """
-    largest = scales.max()
-    largest = torch.where(largest > 0, largest, 1.0)
-    # (estimate + slack) scale > steps least, each over the largest scale
-    needed = least * (products.steps / largest)
-    needed = (needed - ROUNDING * needed.abs()).float()
-    estimates.add_(products.slack).mul_((scales / largest).float()).sub_(needed)
-    return estimates.amax(0) > 0
+    upper = estimates.add_(slack).mul_(shares)
+    if counted is not None:
+        upper.masked_fill_(~counted, -torch.inf)
+    above = upper > _less(needed).float()
+    pairs = np.flatnonzero(above.numpy())
+    if len(pairs) > k * len(upper) and k <= upper.shape[1]:
+        lower = upper - 2 * slack * shares
+        above &= upper >= _less(lower.topk(k).values[:, -1:])
+        pairs = np.flatnonzero(above.numpy())
+    return np.divmod(pairs, upper.shape[1])
+
+
+def _less(scores: Tensor) -> Tensor:
+    """Scores less what float32 may have added."""
+    return scores - ROUNDING * scores.abs()
 
 
 class _Best:

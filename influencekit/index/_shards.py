@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,16 @@ class Shard:
 
     def __len__(self) -> int:
         return len(self.coordinates)
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest scale; 1 if all are 0."""
+        return float(self.scales.max()) or 1.0
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """Scales over the largest, (n,), float32: four bytes a row are held for the scan."""
+        return (self.scales / self.largest).float()
 
 
 def quantized(rows: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
@@ -176,6 +187,8 @@ def open_shard(
             f"{coordinates.shape} with factors of shape {factors.shape}; the index has rows of "
             f"{dim} {dtype}"
         )
+    if verify and not (np.isfinite(factors[:, 0]).all() and np.min(factors[:, 0]) >= 0):
+        raise DamagedFile(f"the shard {entry['factors']['file']} is damaged: it has odd scales")
     columns = torch.from_numpy(np.asarray(factors))
     rows = torch.from_numpy(np.asarray(coordinates))
     return Shard(rows, columns[:, 0], columns[:, 1], columns[:, 2:])

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import each, open_examples
+from influencekit.data._not_taken import same_columns
 from influencekit.index._build import Plan, build_shards
 from influencekit.index._build_folder import shard_settings
 from influencekit.index._contents import Contents, write_contents
@@ -54,6 +55,7 @@ class ChangedIndex(BaseAttributor):
         self : object
         """
         check_is_fitted(self, "fitted_")
+        X = same_columns(X, self._given[0], self.task_)
         train = open_examples(self._models, X, y).weighted(sample_weight)
         plan = Plan(self._models, train, [np.ones(train.n_examples, dtype=bool)] * self._n_models)
         contents, folder = self.contents_, Path(self.folder)
@@ -78,7 +80,8 @@ class ChangedIndex(BaseAttributor):
     def remove_rows(self, rows: Any) -> Self:
         """Let rows score 0 and never be found; their places stay until :meth:`compact`.
 
-        The curvature and the other rows' scores stay as they are.
+        The curvature and the other rows' scores stay as they are, except that
+        ``RunAverage(slopes="unit")`` divides by their length over the rows that are left.
 
         Parameters
         ----------

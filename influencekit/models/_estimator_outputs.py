@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from skorch import NeuralNet
 
 from influencekit.exceptions import UnsupportedModelError
@@ -66,6 +68,8 @@ def asked_as_it_is(model: Any, output: Any) -> bool:
     -------
     bool
     """
+    if hasattr(output, "of_model") and isinstance(inner_model(model), _WITH_MORE):
+        return True  # natural outputs are those of the classifier inside
     if not has_trees(model):
         return not has_gradients(model)
     if callable(output):  # a function of natural outputs is for trees that TreeInfluence reads
@@ -149,6 +153,8 @@ def estimator_outputs(model: Any, X: Any, y: Any, output: Any) -> np.ndarray:
     return _class_output(model, X, y, output)
 
 
+#: Classifiers whose answers are not those of the classifier inside: calibrated, another threshold.
+_WITH_MORE = (CalibratedClassifierCV, FixedThresholdClassifier, TunedThresholdClassifierCV)
 _FORM = "output(model, X, y) -> (n,)"
 _FORM_OF_OUTPUTS = "output(outputs, targets) -> (n,)"
 _NAMES = {

@@ -41,6 +41,7 @@ def copy_module(module: nn.Module) -> nn.Module:
         part._backward_pre_hooks.clear()  # noqa: SLF001  torch has no other name
         if isinstance(part, (nn.Embedding, nn.EmbeddingBag)):
             part.sparse = False  # the same gradient, dense
+            part.scale_grad_by_freq = False  # the loss's gradient, whatever an optimizer is given
     twin.train().eval()  # modules that cache what they derive from weights forget it in train()
     _check_layers(twin)
     return twin

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.models._estimator_outputs import label_probability
 from influencekit.models._task import Task
 from influencekit.models.losses._binary import BinaryCrossEntropy
@@ -161,14 +162,30 @@ class ClassProbability:
                 "are classifiers with predict_proba, and nets trained with a classification "
                 "criterion, such as nn.CrossEntropyLoss()."
             ) from error
+        if "CalibratedClassifierCV(" in task.name:
+            warn_user(
+                f"{self.argument}: probabilities are those of the classifiers inside {task.name}, "
+                "without the calibration, so they are not those of its predict_proba. To measure "
+                "with it, retrain: influencekit.applications.group_counterfactual.",
+                InfluenceKitWarning,
+            )
         return ClassProbability(self.position, self.argument, task.loss.predict_proba)
 
     def __call__(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:  # noqa: ARG002  the form of an output function
         """Probability of every example, (n,)."""
-        if self.probabilities is not None:
-            return self.probabilities(outputs)[..., self.position]
-        loss = BinaryCrossEntropy() if outputs.shape[-1] == 1 else CrossEntropy()
-        return loss.predict_proba(outputs)[..., self.position]
+        rule = self.probabilities
+        if rule is None:
+            rule = (
+                BinaryCrossEntropy() if outputs.shape[-1] == 1 else CrossEntropy()
+            ).predict_proba
+        found = rule(outputs)
+        if self.position >= found.shape[-1]:
+            raise ValueError(
+                f"positive: got {self.position}, but the model has {found.shape[-1]} classes; "
+                f"accepted is the position of a class among them, its column of predict_proba, "
+                f"from 0 to {found.shape[-1] - 1}."
+            )
+        return found[..., self.position]
 
 
 def for_task(function: Callable, task: Task) -> Callable:

@@ -15,6 +15,8 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
+from influencekit.models._balanced import balanced_weights
+from influencekit.models._call import call_module
 from influencekit.models._module import duplicate
 from influencekit.models._no_gradients import no_gradients
 from influencekit.models._several_outputs import loss_output
@@ -22,7 +24,6 @@ from influencekit.models.losses._base import OutputLoss, class_positions
 from influencekit.models.snapshot._kept import put_back
 from influencekit.utils._torch import (
     MODULE_LOCK,
-    call_module,
     count_rows,
     twice,
     uncompiled,
@@ -238,11 +239,7 @@ class Task:
             return self.loss.example_weights(targets)
         targets = class_positions(targets)
         if isinstance(self.class_weight, str):
-            counts = torch.bincount(targets, sample_weight)  # balanced as in scikit-learn
-            n_classes = int((counts > 0).sum())
-            counts = torch.where(counts > 0, counts, 1).to(self.dtype)
-            total = len(targets) if sample_weight is None else float(sample_weight.sum())
-            weight = total / (n_classes * counts)
+            weight = balanced_weights(targets, sample_weight, self.dtype)
         else:
             weight = self.class_weight
         return weight.to(targets.device)[targets]

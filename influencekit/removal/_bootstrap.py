@@ -24,7 +24,13 @@ from dataclasses import replace
 import numpy as np
 
 from influencekit.removal._linear_fit import LinearFit
-from influencekit.removal._whitened import UNDETERMINED, Whitened, whitened, whitening
+from influencekit.removal._whitened import (
+    UNDETERMINED,
+    Whitened,
+    decomposed,
+    whitened,
+    whitening,
+)
 
 __all__ = ["N_BOOTSTRAP", "standard_deviations"]
 
@@ -70,7 +76,7 @@ def standard_deviations(
         pull = (((weights - fit.weights)[:, None] * slopes).T @ fit.X).reshape(-1)
         step, curved = _tame(fit, -(basis @ (basis.T @ pull)).reshape(fit.theta.shape), largest)
         own = replace(fit, weights=weights, theta=fit.theta + step)
-        white = Whitened(own, whitening(own.hessian(curved, weights, damping)))
+        white = decomposed(own, own.hessian(curved, weights, damping))
         # g̃ + S̃ Δz
         known = slopes + np.einsum("iar,ibr,ib->ia", factors, factors, fit.X @ step.T)
         scores = effects(white, _steps(white, known, fit.weights, draws, order))

@@ -26,7 +26,7 @@ from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._deviance import DevianceLoss
 from influencekit.models.losses._elementwise import ColumnLoss, PoissonLoss, SquaredError
 from influencekit.removal._linear_fit import LinearFit
-from influencekit.removal._whitened import Whitened, whitening
+from influencekit.removal._whitened import Whitened, decomposed
 
 __all__ = ["Certificate", "certificate"]
 
@@ -101,7 +101,7 @@ def certificate(model: Whitened, theta: np.ndarray, weights: np.ndarray) -> Cert
     fit = model.fit
     outputs = fit.X @ theta.T
     matrix = fit.hessian(fit.factors(outputs), weights)
-    white = Whitened(fit, whitening(matrix))
+    white = decomposed(fit, matrix)
     gradient = fit.gradient(theta, weights).reshape(-1)
     decrement = white.basis.T @ gradient
     contrasts = isinstance(fit.task.loss, CrossEntropy)

@@ -145,6 +145,7 @@ def _columns(white: Whitened) -> dict[str, np.ndarray]:
     moved = (rows * (np.sqrt(observed) * pearson / rest)[:, None]) @ raw.T
     spread = raw if np.array_equal(expected, observed) else _spread(fit, expected)
     errors = np.sqrt(np.multiply.outer(left, (spread**2).sum(1)))
+    errors[errors == 0] = np.nan  # a column that the intercept makes superfluous
     # DFFITS = x · Δθ / √(φ x Cov x)
     lengths = np.sqrt(hat / observed) if spread is raw else _lengths(fit, expected)
     reach = np.einsum("iq,iq->i", rows, rows) * np.sqrt(observed) * pearson / rest

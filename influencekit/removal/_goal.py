@@ -13,7 +13,14 @@ from torch import Tensor
 from influencekit.removal._linear_fit import LinearFit
 from influencekit.utils._long_work import chunks
 
-__all__ = ["Goal", "coefficient_value", "flip_value", "output_value", "property_value"]
+__all__ = [
+    "Goal",
+    "coefficient_value",
+    "flip_value",
+    "output_value",
+    "property_value",
+    "scalar_property",
+]
 
 #: Outputs that are held at once.
 _BLOCK = 2**23
@@ -84,17 +91,18 @@ def property_value(X: np.ndarray, targets: Any, function: Callable[[Tensor, Any]
         for some in chunks(len(thetas), len(X) * thetas.shape[1], _BLOCK):
             outputs = np.einsum("md,skd->smk", X, thetas[some])
             with torch.no_grad():
-                found += [_number(function(z, targets)) for z in torch.from_numpy(outputs)]
+                found += [scalar_property(function(z, targets)) for z in torch.from_numpy(outputs)]
         return np.array(found)
 
     return value
 
 
-def _number(value: Any) -> float:
+def scalar_property(value: Any, name: str = "property") -> float:
+    """What a function of the outputs of all rows returned, if it is one finite number."""
     found = float(value) if isinstance(value, Tensor) and value.numel() == 1 else np.nan
     if not np.isfinite(found):
         raise ValueError(
-            f"property: the function returned {value!r:.80}; accepted is one finite number for all "
+            f"{name}: the function returned {value!r:.80}; accepted is one finite number for all "
             f"rows of X together, a scalar Tensor."
         )
     return found

@@ -155,7 +155,8 @@ def read_linear(task: Task, train: Examples, argument: str) -> LinearFit:
     if task.n_parameters > LARGEST:
         raise ResourceError(
             f"{argument}: {task.name} has {task.n_parameters:,} coefficients; the Hessian of at "
-            f"most {LARGEST:,} is decomposed. Use removal_order='first', or fewer features."
+            f"most {LARGEST:,} is decomposed, which diagnostics, intervals and exact removals "
+            f"need. Use removal_order='first', or fewer features."
         )
     layer: Any = next(task.module.children())
     targets = present(train.targets, "training targets").cpu()

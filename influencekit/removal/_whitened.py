@@ -20,10 +20,11 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
+from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.removal._linear_fit import LinearFit
 from influencekit.utils._long_work import chunks
 
-__all__ = ["ALONE", "REMOVAL_ORDERS", "Whitened", "whitened"]
+__all__ = ["ALONE", "REMOVAL_ORDERS", "Whitened", "decomposed", "whitened"]
 
 #: How the change of a model without some rows is computed.
 REMOVAL_ORDERS = ("first", "leverage", "newton")
@@ -163,7 +164,36 @@ def whitened(fit: LinearFit, damping: float = 0.0) -> Whitened:
     Whitened
     """
     matrix = fit.hessian(fit.factors(fit.outputs), fit.weights, damping)
-    return Whitened(fit, whitening(matrix))
+    return decomposed(fit, matrix)
+
+
+def decomposed(fit: LinearFit, matrix: np.ndarray) -> Whitened:
+    """A linear model with a Hessian that is known already.
+
+    Parameters
+    ----------
+    fit : LinearFit
+    matrix : ndarray of shape (k·d, k·d)
+
+    Returns
+    -------
+    Whitened
+    """
+    return Whitened(fit, _centered(fit, whitening(matrix)))
+
+
+def _centered(fit: LinearFit, basis: np.ndarray) -> np.ndarray:
+    """``W`` without a part that all classes share in coefficients without a penalty.
+
+    A softmax does not see that part, and solvers leave it at 0.
+    """
+    if not isinstance(fit.task.loss, CrossEntropy):
+        return basis
+    k, d = fit.theta.shape
+    free = ~fit.penalty.any(axis=(0, 1))
+    by_class = basis.reshape(k, d, -1).copy()
+    by_class[:, free] -= by_class[:, free].mean(axis=0)
+    return by_class.reshape(basis.shape)
 
 
 def whitening(matrix: np.ndarray) -> np.ndarray:

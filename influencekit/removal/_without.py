@@ -13,6 +13,7 @@ from influencekit.data._examples import Examples
 from influencekit.models.losses._base import class_positions
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.removal._bound import Certificate, certificate
+from influencekit.removal._goal import scalar_property
 from influencekit.removal._linear_fit import LinearFit, row_inputs
 from influencekit.removal._whitened import Whitened
 
@@ -95,7 +96,8 @@ def model_without(
         result = _result(found, theta, X, True)
     raw = torch.from_numpy(X @ theta.T)
     for name, function in (properties or {}).items():
-        result.properties[name] = float(function(raw, queries.targets))
+        value = function(raw, queries.targets)
+        result.properties[name] = scalar_property(value, f"properties[{name!r}]")
     return result
 
 
@@ -133,12 +135,12 @@ def removed_rows(rows: Any, n_train: int) -> np.ndarray:
     if given.dtype == bool and given.shape == (n_train,):
         return np.flatnonzero(given)
     whole = given.ndim == 1 and np.issubdtype(given.dtype, np.integer)
-    if not whole or (given < -n_train).any() or (given >= n_train).any():
+    if not whole or (given < 0).any() or (given >= n_train).any():
         raise ValueError(
             f"rows: got {rows!r:.80}; accepted are positions of training rows from 0 to "
             f"{n_train - 1}, or a mask of {n_train:,} booleans."
         )
-    return np.unique(given % n_train)
+    return np.unique(given)
 
 
 def _check_classes(fit: LinearFit, weights: np.ndarray) -> None:

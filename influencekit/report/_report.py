@@ -26,6 +26,7 @@ from influencekit.report._path_section import PathSection, averaged_over, path_o
 from influencekit.report._settings import damping_text, run
 from influencekit.report._slice_table import shown_rows
 from influencekit.report._text import plain, render
+from influencekit.utils._arguments import check_path
 from influencekit.utils._torch import with_gradients
 
 __all__ = ["AttributionReport"]
@@ -245,6 +246,7 @@ class AttributionReport:
         ValueError
             If the folder does not exist, or the path is a folder.
         """
+        check_path("path", path)
         file = Path(path)
         if not file.parent.is_dir() or file.is_dir():
             what = "is a folder" if file.is_dir() else f"has no folder {str(file.parent)!r}"

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from influencekit.base import BaseAttributor
 from influencekit.damping._grid import damping_name, warn_at_edge
 from influencekit.data._examples import open_examples
+from influencekit.data._not_taken import same_columns
 from influencekit.groups._holders import check_held
 from influencekit.metrics._lds import PreparedOutputs
 from influencekit.models._task import is_model_list
@@ -256,6 +257,7 @@ class LDSSearch(AttributorSearch):
                 "X_query: got None; LDSSearch measures the LDS on examples that the model was not "
                 "trained on. Give them: fit(model, X, y, X_query=X_val, y_query=y_val)."
             )
+        X_query = same_columns(X_query, X, self.task_, "X_query")
         queries = open_examples(task, X_query, y_query, require_y=False, name="X_query")
         if queries.targets is None and self.task_.problem_type == "classification":
             raise ValueError(

@@ -23,6 +23,7 @@ from influencekit.damping._grid import (
 )
 from influencekit.damping._indicators import score_vector_cosine, score_vector_xi
 from influencekit.data._examples import open_examples
+from influencekit.data._not_taken import same_columns
 from influencekit.exceptions import LambdaPathWarning, warn_user
 from influencekit.groups._holders import check_held
 from influencekit.selection._attributor_search import AttributorSearch, seeded_clone
@@ -234,6 +235,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
                 "from the training data."
             )
         if X_query is not None:
+            X_query = same_columns(X_query, X, self.task_, "X_query")
             queries = open_examples(task, X_query, y_query, require_y=False, name="X_query")
         return self._search(task, train, queries)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from influencekit.curvature._spectrum import Spectrum
-from influencekit.damping._default import effective_dimension, supported_dimension
+from influencekit.damping._least import effective_dimension, supported_dimension
 from influencekit.exceptions import LambdaPathWarning, warn_user
 
 __all__ = ["better_damping", "dimension_ratio", "warn_of_pick"]

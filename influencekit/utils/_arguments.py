@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,13 +11,31 @@ import numpy as np
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 
 __all__ = [
+    "check_flag",
     "check_integer",
     "check_number",
+    "check_path",
     "check_seed",
     "real_array",
     "refuse_masked",
     "warn_unused",
 ]
+
+
+def check_flag(name: str, got: Any) -> None:
+    """Refuse anything but True and False: a text would count as True.
+
+    Parameters
+    ----------
+    name : str
+    got : object
+
+    Raises
+    ------
+    ValueError
+    """
+    if not isinstance(got, (bool, np.bool_)):
+        raise ValueError(f"{name}: got {got!r:.80}; accepted are True and False.")
 
 
 def check_integer(name: str, got: Any, least: int, most: int | None = None) -> None:
@@ -74,6 +93,24 @@ def check_number(name: str, got: Any, low: float, high: float, accepted: str) ->
     """
     if not isinstance(got, Real) or isinstance(got, bool) or not low < float(got) < high:
         raise ValueError(f"{name}: got {got!r}; accepted is {accepted}.")
+
+
+def check_path(name: str, got: Any) -> None:
+    """Refuse anything but a path, as text or as an object.
+
+    Parameters
+    ----------
+    name : str
+    got : object
+
+    Raises
+    ------
+    TypeError
+    """
+    if not isinstance(got, (str, os.PathLike)):
+        raise TypeError(
+            f"{name}: got {got!r:.80}; accepted is a path, as text or as a pathlib.Path."
+        )
 
 
 def check_seed(got: Any, name: str = "random_state") -> None:

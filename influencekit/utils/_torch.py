@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import wraps
 from inspect import isgeneratorfunction
 from typing import Any, TypeVar, cast
@@ -13,13 +13,14 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from influencekit.utils._long_work import one_notice
 
 __all__ = [
     "MODULE_LOCK",
     "SavedBytes",
-    "call_module",
+    "TrueDerivatives",
     "count_rows",
     "count_saved_bytes",
     "flat_gradient",
@@ -27,6 +28,7 @@ __all__ = [
     "map_tensors",
     "no_hidden_loops",
     "plain_kernels",
+    "reaches_all",
     "rounding_floor",
     "select_rows",
     "simple_kernels",
@@ -46,7 +48,10 @@ MODULE_LOCK = threading.RLock()
 
 
 def with_gradients(function: F) -> F:
-    """Run a function with gradients, even under ``torch.no_grad`` and ``torch.inference_mode``.
+    """Run a function with gradients and in full precision, whatever mode the caller is in.
+
+    ``torch.no_grad``, ``torch.inference_mode`` and ``torch.autocast`` of the caller end here; an
+    autocast inside a model's forward stays.
 
     Every public function that runs a model has this decorator. Under inference mode it is not
     enough to switch gradients on later: tensors created before that can never be saved for a
@@ -67,8 +72,19 @@ def with_gradients(function: F) -> F:
 
 @contextmanager
 def _gradients_on() -> Iterator[None]:
-    with torch.inference_mode(False), torch.enable_grad(), one_notice():
+    with ExitStack() as modes:
+        for kind in filter(torch.is_autocast_enabled, _kinds_of_device()):
+            modes.enter_context(torch.autocast(kind, enabled=False))
+        for mode in (torch.inference_mode(False), torch.enable_grad(), one_notice()):
+            modes.enter_context(mode)
         yield
+
+
+def _kinds_of_device() -> Iterator[str]:
+    yield "cpu"
+    accelerator = getattr(torch, "accelerator", None)  # from torch 2.6 on
+    if accelerator is not None and accelerator.is_available():
+        yield accelerator.current_accelerator().type
 
 
 def _each_item(function: Callable) -> Callable:
@@ -147,41 +163,35 @@ def flat_gradient(gradient: Tensor | None, parameter: Tensor) -> Tensor:
 
 def has_reentrant_checkpoints(outputs: Tensor) -> bool:
     """Whether the graph of outputs has checkpoints that only ``backward`` can pass."""
+    return any(type(node).__name__ == "CheckpointFunctionBackward" for node in _nodes(outputs))
+
+
+def reaches_all(outputs: Tensor, leaves: Iterable[Tensor]) -> bool:
+    """Whether outputs depend on all of some leaves, from their graph alone.
+
+    False may mean "not known": a function of a user's own may pass no gradient on.
+    """
+    left = {id(leaf) for leaf in leaves}
+    for node in _nodes(outputs):
+        name = type(node).__name__
+        if name == "AccumulateGrad":
+            left.discard(id(node.variable))
+        elif not name[-1].isdigit():  # torch's own functions are numbered: AddmmBackward0
+            return False
+    return not left
+
+
+def _nodes(outputs: Tensor) -> Iterator[Any]:
+    """Nodes of the graph of outputs, each once."""
     seen: set[Any] = set()
     nodes: list[Any] = [outputs.grad_fn]
     while nodes:
         node = nodes.pop()
         if node is None or node in seen:
             continue
-        if type(node).__name__ == "CheckpointFunctionBackward":
-            return True
+        yield node
         seen.add(node)
         nodes.extend(following for following, _ in node.next_functions)
-    return False
-
-
-def call_module(
-    module: nn.Module, inputs: Any, parameters: Mapping[str, Tensor] | None = None
-) -> Any:
-    """Call a module on a tensor, a dict (keyword arguments) or a tuple (positional).
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    inputs : Tensor, dict or tuple of Tensor
-    parameters : mapping of str to Tensor, default=None
-        Tensors that replace the module's own.
-
-    Returns
-    -------
-    object
-        Return value of the module's forward.
-    """
-    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
-    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
-    if parameters is None:
-        return module(*args, **kwargs)
-    return torch.func.functional_call(module, dict(parameters), args, kwargs)
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -212,9 +222,37 @@ def count_rows(inputs: Any) -> int:
 
 @contextmanager
 def simple_kernels() -> Iterator[None]:
-    """Use attention kernels that ``torch.func.vmap`` can transform."""
-    with plain_kernels(), sdpa_kernel(SDPBackend.MATH):
+    """Use operations that ``torch.func`` can transform and that can be differentiated twice."""
+    with plain_kernels(), sdpa_kernel(SDPBackend.MATH), TrueDerivatives():
         yield
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    # w = g v / ‖v‖, one norm for each index of the axis; torch's own has wrong second derivatives
+    return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
+def _embedding(
+    rows: Tensor, weight: Tensor, padding_idx: int | None = None, *args: Any, **kwargs: Any
+) -> Tensor:
+    # the row of padding is a constant: torch's own is one in backward mode alone
+    found = nn.functional.embedding(rows, weight, None, *args, **kwargs)
+    if padding_idx is None:
+        return found
+    padding = (rows == padding_idx % len(weight))[..., None]
+    return torch.where(padding, found.detach(), found)
+
+
+_INSTEAD = {torch._weight_norm: _weight_norm, nn.functional.embedding: _embedding}  # noqa: SLF001  torch has no other name
+
+
+class TrueDerivatives(TorchFunctionMode):
+    """Operations whose derivatives are the same in both modes, and right when taken twice."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:  # types has a fixed place
+        return _INSTEAD.get(func, func)(*args, **(kwargs or {}))
 
 
 def uncompiled() -> AbstractContextManager:

@@ -38,6 +38,11 @@ def _trak(one: Any) -> Reasons:
     return {} if one.projection_dim else {"projection": "with projection_dim=None"}
 
 
+def _index(one: Any) -> Reasons:
+    idle = one.projection_dim is None
+    return {"projection": "with projection_dim=None"} if idle else {}
+
+
 def _run(one: Any) -> Reasons:
     return {"n_masks": "with mask_size=None"} if one.mask_size is None else {}
 
@@ -105,6 +110,7 @@ def _shapley(one: Any) -> Reasons:
 _RULES: dict[str, Callable[[Any], Reasons]] = {
     "InfluenceFunction": _influence,
     "TRAK": _trak,
+    "AttributionIndex": _index,
     "TrajectoryInfluence": _run,
     "RunAverage": _run_average,
     "ConjugateGradient": _conjugate_gradient,

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
     StrOptions,
+    make_constraint,
     validate_parameter_constraints,
 )
 from sklearn.utils._set_output import _get_output_config, _SetOutputMixin
@@ -201,6 +202,7 @@ def validate_parameters(estimator: Any) -> None:
     for name, value in estimator.get_params(deep=False).items():
         accepted = estimator._parameter_constraints.get(name, "no_validation")
         try:
+            _refuse_flag(name, value, accepted, caller)
             validate_parameter_constraints({name: accepted}, {name: value}, caller_name=caller)
         except InvalidParameterError as error:
             choices = [one.options for one in accepted if isinstance(one, StrOptions)]
@@ -211,6 +213,19 @@ def validate_parameters(estimator: Any) -> None:
 
     for name, why in unused_parameters(estimator).items():
         warn_if_set(estimator, name, why)
+
+
+def _refuse_flag(name: str, value: Any, accepted: Any, caller: str) -> None:
+    """Refuse True and False for a number: Python counts them as 1 and 0."""
+    if not isinstance(value, (bool, np.bool_)) or accepted == "no_validation":
+        return
+    made = [make_constraint(one) for one in accepted]
+    others = [one for one in made if not isinstance(one, Interval)]
+    if len(others) < len(made) and not any(one.is_satisfied_by(value) for one in others):
+        words = " or ".join(map(str, made))
+        raise InvalidParameterError(
+            f"The {name!r} parameter of {caller} must be {words}. Got {value!r} instead."
+        )
 
 
 def warn_if_set(estimator: Any, name: str, why: str, fine: Any = None) -> None:

@@ -12,7 +12,7 @@ from influencekit.data._examples import Examples
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
 from influencekit.models._plain_task import plain_task
 from influencekit.models._task import Task
-from influencekit.values._matrix import class_numbers, matrix_of
+from influencekit.values._matrix import class_numbers, matrix_of, warn_unweighted
 
 __all__ = ["DataOOB"]
 
@@ -72,6 +72,7 @@ class DataOOB(BaseAttributor):
         return task
 
     def _fit(self, task: Task, train: Examples) -> OutOfBag:
+        warn_unweighted(train, "by DataOOB, whose answers count alike")
         return _outside(task, matrix_of(train), train.targets)
 
     def _keep(self, fitted: Sequence[Any], rows: Sequence[np.ndarray]) -> None:

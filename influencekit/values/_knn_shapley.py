@@ -18,12 +18,14 @@ from influencekit.models._plain_task import plain_task
 from influencekit.models._task import Task
 from influencekit.utils._long_work import chunks
 from influencekit.utils.validation import Interval
-from influencekit.values._matrix import class_numbers, matrix_of
+from influencekit.values._matrix import class_numbers, matrix_of, warn_unweighted
 
 __all__ = ["KNNShapley"]
 
 #: Distances held at a time, in numbers.
 _CHUNK = 2**23
+#: Metrics that squares of the features are added up for, which lose what is small beside a mean.
+_MOVED = ("euclidean", "l2", "sqeuclidean")
 
 
 class KNNShapley(BaseAttributor):
@@ -57,7 +59,8 @@ class KNNShapley(BaseAttributor):
     StandardScaler in it counts.  Numbers are counted from the mean of the training targets, which
     is what no rows say; where fewer than K rows are there, each still counts 1/K.  The scores of a
     query sum to what all rows say, less what none say.  Of equally distant rows the first one is
-    nearer.
+    nearer; equal rows stand together, and have one value.  Every row has one vote, whatever its
+    ``sample_weight``.
 
     Cost: the distances, and a sort for each query, ``O(n log n)``.
 
@@ -91,6 +94,7 @@ class KNNShapley(BaseAttributor):
         return plain_task(model)
 
     def _fit(self, task: Task, train: Examples) -> Neighbors:
+        warn_unweighted(train, "by KNNShapley, whose neighbors have one vote each")
         return Neighbors(task, train, self.n_neighbors, self.metric)
 
 
@@ -107,14 +111,23 @@ class Neighbors(Fitted):
 
     def __init__(self, task: Task, train: Examples, n_neighbors: int, metric: Any):
         self.task, self.n_neighbors, self.metric = task, n_neighbors, metric
-        self.X, self.y = matrix_of(train), _votes(task, train.targets)
+        y = _votes(task, train.targets)
+        # equal rows are at the same distance, which products of many rows round differently
+        self.X, place = _distinct(matrix_of(train))
+        # rows that are equal stand together, where the first of them is
+        pairs = np.column_stack([place, y])
+        _, first, group = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+        self.rows = np.argsort(first[group.ravel()], kind="stable")
+        self.y, self.place = y[self.rows], place[self.rows]
+        # a value of each column, so that differences of whole numbers stay exact
+        self.origin = np.quantile(self.X, 0.5, axis=0, method="lower")
 
     def scores(self, queries: Examples) -> np.ndarray:
         targets = queries.targets
         targets = self._predicted(queries) if targets is None else targets
         X, y = matrix_of(queries), _votes(self.task, targets)
-        found = np.empty((len(X), len(self.X)))
-        for rows in chunks(len(X), len(self.X), _CHUNK):
+        found = np.empty((len(X), len(self.y)))
+        for rows in chunks(len(X), len(self.y), _CHUNK):
             found[rows] = self._values(X[rows], y[rows])
         return found
 
@@ -127,7 +140,7 @@ class Neighbors(Fitted):
         return torch.cat(parts)
 
     def _values(self, X: NDArray, y: NDArray) -> NDArray:
-        distances = pairwise_distances(X, self.X, metric=self.metric)
+        distances = self._distances(X)
         order = np.argsort(distances, axis=1, kind="stable")
         if self.task.problem_type == "classification":
             values = _of_votes(self.y[order] == y[:, None], self.n_neighbors)
@@ -135,8 +148,37 @@ class Neighbors(Fitted):
             center = self.y.mean()
             values = _of_numbers(self.y[order] - center, y - center, self.n_neighbors)
         found = np.empty_like(values)
-        np.put_along_axis(found, order, values, axis=1)
+        np.put_along_axis(found, self.rows[order], values, axis=1)
         return found
+
+    def _distances(self, X: NDArray) -> NDArray:
+        """Distances (m, n), which are numbers whatever the metric is."""
+        origin = self.origin if self.metric in _MOVED else 0.0
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+                found = pairwise_distances(X - origin, self.X - origin, metric=self.metric)
+        except (TypeError, ValueError) as error:
+            if not callable(self.metric):
+                raise
+            raise ValueError(
+                f"metric: the function does not return a number for two rows ({error}); accepted "
+                "is metric(a, b) -> float."
+            ) from error
+        if np.isfinite(found).all():
+            return found[:, self.place]
+        raise ValueError(
+            f"metric: {self.metric!r:.80} gives distances that are not finite numbers, between "
+            "which no row is nearest; accepted are metrics that are defined for these rows. Scale "
+            "the features, for instance by a StandardScaler in a Pipeline, or take another metric."
+        )
+
+
+def _distinct(X: NDArray) -> tuple[NDArray, NDArray]:
+    """Rows that differ, and the place of each row among them."""
+    X = np.ascontiguousarray(X) + 0.0  # one zero
+    whole = X.view(np.dtype((np.void, X.itemsize * X.shape[1]))).ravel()
+    _, first, place = np.unique(whole, return_index=True, return_inverse=True)
+    return X[first], place
 
 
 def _votes(task: Task, targets: Any) -> NDArray:

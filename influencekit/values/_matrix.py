@@ -9,8 +9,9 @@ import numpy as np
 from influencekit.data._examples import Examples
 from influencekit.data._sources import leaves
 from influencekit.models.losses._base import class_positions
+from influencekit.utils._arguments import warn_unused
 
-__all__ = ["class_numbers", "matrix_of"]
+__all__ = ["class_numbers", "matrix_of", "warn_unweighted"]
 
 _BATCH = 1024
 
@@ -45,3 +46,17 @@ def class_numbers(targets: Any) -> np.ndarray:
     ndarray
     """
     return class_positions(targets).cpu().numpy()
+
+
+def warn_unweighted(train: Examples, why: str) -> None:
+    """Warn that weights that differ are left out of account.
+
+    Parameters
+    ----------
+    train : Examples
+    why : str
+        After "is not used".
+    """
+    weights = train.weights
+    if weights is not None and bool((weights != weights[0]).any()):
+        warn_unused("sample_weight", weights.cpu().numpy(), why)

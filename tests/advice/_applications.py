@@ -113,6 +113,29 @@ ROWS = [
         },
     ),
     Row(
+        "accepted is the position of the positive class, its column",
+        "DemographicParityDifference(y > 0, positive='no')",
+        {
+            "list(model.classes_).index(label)": (
+                "DemographicParityDifference(y > 0, positive=list(model.classes_).index(1))"
+            ),
+        },
+    ),
+    Row(
+        "without the calibration, so they are not those",
+        "m = CalibratedClassifierCV(classifier(), cv=2).fit(X, y); GroupAttributor(GradDot(), "
+        "property=DemographicParityDifference(X[:, 0] > np.median(X[:, 0]))"
+        ").fit(m, X, y, groups=y)",
+        {
+            "influencekit.applications.group_counterfactual": (
+                "from influencekit.applications import group_counterfactual; two = y > 0; "
+                "group_counterfactual(CalibratedClassifierCV(classifier(), cv=2), X, two, X, two, "
+                "X[:, 1] > np.median(X[:, 1]), sensitive=X[:, 0] > np.median(X[:, 0]), "
+                "n_repeats=1)"
+            ),
+        },
+    ),
+    Row(
         "have no natural threshold here, so",
         "NoisyLabelDetector(classifier(), method='self_influence').fit_predict(X, y)",
         {

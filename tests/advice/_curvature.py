@@ -9,7 +9,7 @@ ROWS = [
         "Arnoldi(rank=",
         "InfluenceFunction(Arnoldi(rank=30), max_memory='12kB').fit(*learned)",
         {
-            "Arnoldi(rank=30): lower the rank": (
+            "Lower its rank": (
                 "InfluenceFunction(Arnoldi(rank=2, n_iterations=4), max_memory='12kB', "
                 "batch_size=1).fit(*learned)"
             ),
@@ -19,7 +19,7 @@ ROWS = [
         "Nystroem(rank=",
         "InfluenceFunction(Nystroem(rank=30), max_memory='12kB').fit(*learned)",
         {
-            "Nystroem(rank=30): lower the rank": (
+            "Lower its rank": (
                 "InfluenceFunction(Nystroem(rank=1), max_memory='12kB', batch_size=1).fit(*learned)"
             ),
         },

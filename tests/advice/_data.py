@@ -71,6 +71,16 @@ ROWS = [
         },
     ),
     Row(
+        ": got the columns",
+        "GradDot().fit(model, frame, y).score(frame[['s', 'r', 'q', 'p']])",
+        {
+            "X[X_train.columns]": (
+                "X_train, X = frame, frame[['s', 'r', 'q', 'p']]; "
+                "GradDot().fit(model, X_train, y).score(X[X_train.columns])"
+            ),
+        },
+    ),
+    Row(
         "; accepted are floats, integers and booleans. Encode text",
         "GradDot().fit(model, np.array([['a', 'b', 'c', 'd']] * 50), y)",
         {

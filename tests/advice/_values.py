@@ -18,6 +18,16 @@ ROWS = [
         },
     ),
     Row(
+        "gives distances that are not finite numbers",
+        "KNNShapley().fit(model, 1e200 * X, y).score(-1e200 * X[:2], y[:2])",
+        {
+            "StandardScaler in a Pipeline": (
+                "m = make_pipeline(StandardScaler(), classifier()).fit(X, y); "
+                "KNNShapley().fit(m, X, y).score(X[:2], y[:2])"
+            ),
+        },
+    ),
+    Row(
         "the first subset does not hold all rows",
         f"halved = retrained(model); Shapley(n_trainings=8){FIT}",
         {

@@ -6,7 +6,7 @@ import torch
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
-from skorch.callbacks import Checkpoint, EarlyStopping, LRScheduler
+from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring, LRScheduler
 from torch import nn
 
 from influencekit import GradDot, retrain_on_subsets
@@ -57,3 +57,32 @@ def test_validation_that_retraining_does_not_have(tool, name):
               callbacks=[(name, CALLBACKS[name])])  # fmt: skip
     with pytest.raises(ValueError, match=f"callback '{name}' monitors 'valid.*set_params"):
         TOOLS[tool](net)
+
+
+SCORED = EpochScoring("accuracy", lower_is_better=False)
+BY_NAME = {
+    "a score of held-out rows": [("own", SCORED), ("stop", EarlyStopping("accuracy"))],
+    "its best": [EpochScoring("r2", name="fit"), ("stop", Checkpoint(monitor="fit_best"))],
+    "a class": [("stop", EarlyStopping)],
+}
+
+
+def named(callbacks, **more):
+    return Net(nn.Linear, module__in_features=2, module__out_features=2, verbose=0,
+               criterion=nn.CrossEntropyLoss, callbacks=callbacks, **more)  # fmt: skip
+
+
+@pytest.mark.parametrize("callbacks", BY_NAME.values(), ids=BY_NAME)
+def test_scores_of_rows_that_are_not_held_out(callbacks):
+    with pytest.raises(ValueError, match=r"callback 'stop' monitors .*set_params"):
+        removal_curve(named(callbacks), *ROWS, X[:, 0])
+
+
+def test_scores_of_the_training_rows_are_there():
+    trained = EpochScoring("accuracy", name="own", on_train=True)
+    for net in (
+        named([trained, ("stop", EarlyStopping("own"))]),
+        named([("stop", EarlyStopping)], callbacks__stop__monitor="train_loss"),
+    ):
+        with pytest.raises(AssertionError, match="fitted"):
+            removal_curve(net, *ROWS, X[:, 0])

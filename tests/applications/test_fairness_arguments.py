@@ -3,7 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.svm import LinearSVC
 
 from influencekit import GradDot, InfluenceFunction, retrain_on_subsets
 from influencekit.applications import fairness_gap, group_counterfactual, removal_curve
@@ -211,3 +214,45 @@ def test_group_effects_carry_an_error_bar():
         assert effect == pytest.approx(sign * difference, abs=1e-6)
         assert expected / 3 < error < 3 * expected
     assert "sampling_error" in found.to_frame()
+
+
+def test_groups_of_several_types():
+    mixed = np.array([1 if group == "a" else "b" for group in S], dtype=object)
+    assert fairness_gap(P, Y, mixed) == pytest.approx(EXPECTED["demographic_parity"])
+    assert DemographicParityDifference(mixed).groups.tolist() == ["1", "b"]
+
+
+@pytest.mark.parametrize("positive", ["yes", -1, 1.0, None])
+def test_a_label_is_no_position(positive):
+    with pytest.raises(ValueError, match=r"positive: got .*list\(model.classes_\)"):
+        EqualizedOddsDifference(S, positive=positive)
+
+
+def test_a_position_beyond_the_classes():
+    fair = GroupAttributor(GradDot(), property=DemographicParityDifference(S, positive=2))
+    with pytest.raises(ValueError, match=r"positive: got 2, but the model has 2 classes"):
+        fair.fit(MODEL, A, Y, groups=S).score(A, Y)
+
+
+CALIBRATED = [
+    CalibratedClassifierCV(LinearSVC(), cv=3, ensemble=False),
+    CalibratedClassifierCV(LogisticRegression(), cv=3, ensemble=False, method="isotonic"),
+]
+
+
+@pytest.mark.parametrize("model", CALIBRATED)
+def test_counterfactuals_of_a_calibrated_classifier(model):
+    found = group_counterfactual(model, A, Y, A, Y, T, sensitive=S, left_out=["u"], n_repeats=1)
+    gaps = [
+        spread(clone(model).fit(A[kept], Y[kept]).predict_proba(A)[:, 1], S)
+        for kept in (T != "", T != "u")
+    ]
+    assert found.full == pytest.approx(gaps[0], abs=1e-9)
+    assert found.without.ravel() == pytest.approx(gaps[1], abs=1e-9)
+
+
+def test_a_gap_without_the_calibration_is_told():
+    model = CalibratedClassifierCV(LogisticRegression(), cv=3).fit(A, Y)
+    fair = GroupAttributor(GradDot(), property=DemographicParityDifference(S))
+    with pytest.warns(InfluenceKitWarning, match=r"without the calibration.*predict_proba"):
+        fair.fit(model, A, Y, groups=T)

@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_blobs
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import LinearSVC
 from skorch import NeuralNetClassifier
 from torch import nn
 
@@ -149,6 +155,27 @@ def test_the_right_class():
     assert RightClass()(outputs, torch.tensor([0, 0])).tolist() == [1, 0]
     one = torch.tensor([[2.0], [-1.0], [3.0]])
     assert RightClass()(one, torch.tensor([[1.0], [0.0], [0.0]])).tolist() == [1, 1, 0]
+
+
+LABELS = np.random.default_rng(0).integers(0, 2, (90, 3))
+THRESHOLD = FixedThresholdClassifier(LogisticRegression(), threshold=0.9)
+MODELS_BY_THEIR_SCORE = [
+    (OneVsRestClassifier(LogisticRegression()), LABELS),
+    (KNeighborsClassifier(), LABELS[:, :2] + LABELS[:, 1:]),
+    (THRESHOLD, LABELS[:, 0]),
+    (CalibratedClassifierCV(LinearSVC(class_weight={1: 5}), cv=2, ensemble=False), LABELS[:, 0]),
+]
+
+
+@pytest.mark.parametrize(("model", "y"), MODELS_BY_THEIR_SCORE)
+def test_accuracy_is_the_models_own_score(model, y):
+    X = np.random.default_rng(1).normal(size=(90, 3)) + LABELS
+    curve = removal_curve(
+        clone(model).fit(X, y), X, y, X, y, np.arange(90.0), fractions=[0.2], n_random=1,
+        n_repeats=1, random_state=0,
+    )  # fmt: skip
+    right = (clone(model).fit(X, y).predict(X) == y).reshape(90, -1).all(axis=1)
+    assert np.mean(curve.nothing) == pytest.approx(right.mean())
 
 
 def test_accuracy_is_not_of_regressors():

@@ -12,7 +12,7 @@ from torch import nn
 from influencekit import InfluenceFunction, as_task
 from influencekit.curvature import make_curvature
 from influencekit.damping import auto_damping
-from influencekit.damping._default import (
+from influencekit.damping._least import (
     AT_OPTIMUM,
     effective_sample_size,
     supported_dimension,

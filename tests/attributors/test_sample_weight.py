@@ -4,6 +4,7 @@ References: Newton steps in numpy, refits with weights by scikit-learn.
 """
 
 import warnings
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.fixes import parse_version
 from skorch import NeuralNetRegressor
 
 from influencekit import (
@@ -43,6 +46,7 @@ from influencekit.applications import (
 from influencekit.exceptions import NotStationaryWarning
 from influencekit.groups import GroupAttributor, leave_group_out
 
+OLD = parse_version(sklearn.__version__) < parse_version("1.7")
 RNG = np.random.default_rng(0)
 N = 120
 X = RNG.normal(size=(N, 4)) + [0, 1, 0, 5]
@@ -99,7 +103,9 @@ def test_objective_and_scores_are_those_of_the_weighted_fit(case):
 def test_weights_in_whole_numbers_are_repeated_rows():
     counts = RNG.integers(0, 4, N)
     repeated = np.repeat(np.arange(N), counts)
-    for model, y in (MODELS["ridge"], MODELS["logistic"], MODELS["balanced"]):
+    counted = "sample_weight" in signature(compute_class_weight).parameters
+    cases = ["ridge", "logistic"] + ["balanced"] * counted  # else classes are not those repeated
+    for model, y in (MODELS[case] for case in cases):
         weighted = sklearn.clone(model).fit(X, y, sample_weight=counts)
         plain = sklearn.clone(model).fit(X[repeated], y[repeated])
         found = InfluenceFunction().fit(weighted, X, y, sample_weight=counts).score(X[:9], y[:9])
@@ -153,6 +159,7 @@ def test_sgd_divides_by_the_number_of_rows(model):
     assert ratio < 0.02
 
 
+@pytest.mark.skipif(OLD, reason="scikit-learn's MLPs take sample_weight from 1.7 on")
 @pytest.mark.filterwarnings("ignore")
 def test_mlp_with_lbfgs():
     net = MLPRegressor(

@@ -6,10 +6,19 @@ was got. All of them also say what is accepted or what to do.
 
 import pytest
 
-from tests.bad_inputs import _functions, _groups, _inputs, _models, _targets, _unused
+from tests.bad_inputs import (
+    _functions,
+    _groups,
+    _indexes,
+    _inputs,
+    _models,
+    _numbers,
+    _targets,
+    _unused,
+)
 from tests.bad_inputs._outcome import outcome
 
-TABLES = (_inputs, _targets, _models, _functions, _groups, _unused)
+TABLES = (_inputs, _targets, _models, _functions, _groups, _unused, _indexes, _numbers)
 ROWS = [row for table in TABLES for row in table.ROWS]
 
 

@@ -374,6 +374,7 @@ class TestDefaultDamping:
         net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 3))
         task = as_task(net, loss=nn.CrossEntropyLoss())
         data = torch.randn(30, 3, 4, 4), torch.randint(3, (30,))
+        InfluenceFunction("ekfac", 1.0).fit(task, *data)  # the layers are looked at once
         made, original = {"auto": 0, 1.0: 0}, OuterBlock.dense
         for damping in made:
 

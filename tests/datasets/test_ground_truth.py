@@ -1,5 +1,6 @@
 """Ground truth of the atlas: files that are read as they were written, and nothing worse."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -52,6 +53,9 @@ def changed(home, tmp_path):
         own = tmp_path / f"{NAME}.json"
         if text is not None or recipe is not None:
             entries = {**json.loads(own.read_text()), **(recipe or {})}
+            signed = {k: v for k, v in entries.items() if k != "sha256"}
+            digest = hashlib.sha256(json.dumps(signed, sort_keys=True).encode()).hexdigest()
+            entries = {**signed, "sha256": digest}
             own.write_text(text if text is not None else json.dumps(entries))
         if arrays is not None:
             with np.load(tmp_path / f"{NAME}.npz") as found:
@@ -152,7 +156,7 @@ def test_a_missing_truth_is_told_with_those_that_exist(home):
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [
-        ({"format": 2}, "format 2, this version reads 1"),
+        ({"format": 3}, "format 3, this version reads 1 and 2"),
         ({"name": "other"}, "recipe is that of 'other'"),
         ({"n_train": 61}, "train has shape"),
         ({"output": "__class__"}, "output '__class__'"),
@@ -241,6 +245,31 @@ def test_cut_files_are_refused(home, tmp_path):
     (tmp_path / f"{NAME}.npz").write_bytes(cut)
     with pytest.raises(ValueError, match="damaged"):
         load_ground_truth(NAME, data_home=tmp_path)
+
+
+def test_a_flipped_bit_of_a_recipe_is_seen(home, tmp_path):
+    for path in home.iterdir():
+        shutil.copy(path, tmp_path)
+    own, (recipe, _) = tmp_path / f"{NAME}.json", read_truth(home, NAME)
+    content = own.read_bytes()
+    for place in range(3, len(content), 11):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        own.write_bytes(flipped)
+        try:
+            found, _ = read_truth(tmp_path, NAME)
+        except ValueError:
+            continue
+        assert found == recipe, f"byte {place}"  # a blank between entries
+
+
+def test_a_recipe_of_the_first_format_has_no_checksum(home, tmp_path):
+    recipe, arrays = read_truth(home, NAME)
+    write_truth(tmp_path, recipe, arrays)
+    own = tmp_path / f"{NAME}.json"
+    first = {**{k: v for k, v in json.loads(own.read_text()).items() if k != "sha256"}, "format": 1}
+    own.write_text(json.dumps(first))
+    assert read_truth(tmp_path, NAME)[0] == first
 
 
 def test_nothing_is_written_that_would_not_be_read(home, tmp_path):

@@ -10,6 +10,9 @@ from torch import nn
 
 import influencekit.attributors.first_order._first_order as first_order
 from influencekit import GradCos, GradDot, as_task
+from influencekit.gradients.blocks import _outer
+from influencekit.gradients.blocks._base import BlockSpec
+from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 
 N, M = 24, 5
@@ -68,19 +71,37 @@ def test_scores_have_the_same_bits_whether_gradients_are_kept_or_not(monkeypatch
 
 @pytest.mark.parametrize("batch_size", [2, 5])
 def test_a_row_is_made_dense_once(monkeypatch, batch_size):
-    made = 0
-    original = OuterBlock.dense
+    made = 0.0
 
-    def dense(block):
-        nonlocal made
-        made += block.n_rows if block.spec.name == "3" else 0
-        return original(block)
+    def counted(original):
+        def make(block):
+            nonlocal made
+            made += block.n_rows * block.b.shape[-1] / 40 if block.spec.name == "3" else 0
+            return original(block)
+
+        return make
 
     attributor = fitted(batch_size=batch_size)
-    monkeypatch.setattr(OuterBlock, "dense", dense)
+    for name in ("dense", "_dense_weight"):  # the second for some of the outputs at a time
+        monkeypatch.setattr(OuterBlock, name, counted(getattr(OuterBlock, name)))
     attributor.score(IMAGES[N:], LABELS[N:])
     checked = 2 * 3 * -(-(N + M) // batch_size)  # a few examples of a batch, and first ones
     assert N + M <= made <= N + M + checked
+
+
+@pytest.mark.parametrize(("bias", "rows"), [(True, 1), (False, 3)])
+def test_dense_rows_of_some_outputs_at_a_time(monkeypatch, bias, rows):
+    """Each of several pieces meets its own columns of the other side."""
+    monkeypatch.setattr(_outer, "_DENSE_ROWS", 4)
+    monkeypatch.setattr(_outer, "_DENSE_PIECE", 8 * 4 * 6 * 3)  # three outputs of four rows
+    a, b = torch.randn(7, 5, 6).double(), torch.randn(7, rows, 5, 8).double()
+    spec = BlockSpec("layer", (slice(0, 48 + 8 * bias),), 8, 6, bias)
+    others = torch.randn(3, 1, spec.width).double()
+    out = torch.ones(7 * rows, 3).double()
+    _outer.OuterBlock(spec, a, b).add_dot(DenseBlock(spec, others), out)
+    dense = torch.einsum("nrto,nti->nroi", b, a).flatten(2)
+    dense = torch.cat([dense, b.sum(2)], 2) if bias else dense
+    torch.testing.assert_close(out, 1 + dense.flatten(0, 1) @ others[:, 0].T)
 
 
 @pytest.mark.parametrize("kind", [GradDot, GradCos])

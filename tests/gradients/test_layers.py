@@ -85,7 +85,6 @@ N_FIRST = 4
 NO_VMAP = {
     "unsupported_under_vmap",
     "embedding_max_norm",
-    "parametrized",
     "embedding_bag_largest",
 }
 

@@ -233,3 +233,52 @@ def test_shards_that_do_not_fit_together(whole, tmp_path):
     changed(tmp_path / "f", lambda m: m.update(dim=m["dim"] + 1))
     with pytest.raises(DamagedFile, match="its map gives 5 numbers of 1 blocks"):
         AttributionIndex.open(tmp_path / "f", MODEL)
+
+
+def shard(m, number=0, part="coordinates"):
+    return m["shards"][number][part]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(generation=float("inf")),
+        lambda m: m.update(generation=10**400),
+        lambda m: m.update(generation=-1),
+        lambda m: m.update(shards=[]),
+        lambda m: m.update(shards=[m["shards"][0]] * 2),
+        lambda m: m.update(models=7),
+        lambda m: m.update(dim=float("nan")),
+        lambda m: shard(m).update(shape=[]),
+        lambda m: shard(m).update(shape=[-40, -5]),
+        lambda m: shard(m).update(shape=[10**30, 5]),
+        lambda m: shard(m).update(dtype="O"),
+        lambda m: shard(m).update(file="coordinates-\u202e000000.npy"),
+        lambda m: shard(m).update(file="../coordinates-000000.npy"),
+        lambda m: m["shards"][0].update(coordinates=shard(m, 1)),
+    ],
+)
+def test_a_manifest_of_odd_numbers_and_mixed_files(change, whole, tmp_path):
+    shutil.copytree(whole / "index", tmp_path / "f")
+    changed(tmp_path / "f", change)
+    with pytest.raises(DamagedFile, match="is damaged"):
+        AttributionIndex.open(tmp_path / "f", MODEL)
+
+
+def test_scales_that_no_row_has(whole, tmp_path):
+    for i, odd in enumerate((np.nan, -1.0)):
+        folder = tmp_path / str(i)
+        shutil.copytree(whole / "index", folder)
+        file = folder / "factors-000000.npy"
+        factors = np.load(file)
+        factors[3, 0] = odd
+        np.save(file, factors)
+        changed(folder, lambda m: shard(m, part="factors").pop("crc32"))
+        with pytest.raises(DamagedFile, match=r"factors-000000\.npy is damaged: it has odd scales"):
+            AttributionIndex.open(folder, MODEL)
+
+
+def test_a_state_without_names(products):
+    changed(products, lambda m: m.update(state=[1]))
+    with pytest.raises(DamagedFile, match="its state has no names"):
+        load(products, MODEL)

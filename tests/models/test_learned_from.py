@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
+from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA, TruncatedSVD
@@ -15,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler, TargetEncoder
+from sklearn.utils.fixes import parse_version
 
 from influencekit import (
     GradDot,
@@ -27,6 +30,7 @@ from influencekit.applications import group_counterfactual, removal_curve
 from influencekit.exceptions import InfluenceKitWarning
 from influencekit.groups import GroupAttributor, leave_group_out
 
+NEW = parse_version(sklearn.__version__) >= parse_version("1.9")
 RNG = np.random.default_rng(0)
 N = 300
 CODES = RNG.integers(0, 60, N)
@@ -64,7 +68,9 @@ class Kept(LogisticRegression):
 
 
 def encoder(seed):
-    return TargetEncoder(cv=StratifiedKFold(5, shuffle=True, random_state=seed))
+    if NEW:
+        return TargetEncoder(cv=StratifiedKFold(5, shuffle=True, random_state=seed))
+    return TargetEncoder(random_state=seed)
 
 
 def encoded(seed):
@@ -109,6 +115,22 @@ def test_retraining_on_all_rows_gives_the_model_back(name):
         model, X, T, X[:30], T[:30], masks=np.ones((1, N), bool), random_state=0
     )
     np.testing.assert_allclose(truth.outputs[0, 0], own(model, X[:30]), atol=1e-7)
+
+
+@pytest.mark.parametrize("form", [np.asarray, lambda f: sparse.csr_matrix(1e-9 * f)])
+def test_columns_are_compared_in_their_own_units(form):
+    income = RNG.normal(5e8, 1e8, N)
+    table = X.assign(income=income, tiny=1e-9 * income / 1e8)
+    steps = make_column_transformer((encoder(0), ["zip"]), remainder="passthrough")
+    last = FunctionTransformer(lambda f: form(np.asarray(f, dtype=float)))
+    model = make_pipeline(make_pipeline(steps, last), StandardScaler(with_mean=False), Kept())
+    model.fit(table, T)
+    found = InfluenceFunction().fit(model, table, T)
+    assert found.gradient_ratio_ < 1e-3
+    truth = retrain_on_subsets(
+        model, table, T, table[:9], T[:9], masks=np.ones((1, N), bool), random_state=0
+    )
+    np.testing.assert_allclose(truth.outputs[0, 0], own(model, table[:9]), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", STEPS)

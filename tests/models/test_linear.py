@@ -194,8 +194,9 @@ def test_the_model_is_left_untouched():
 def l1(ratio):
     if NEW:
         return LogisticRegression(l1_ratio=ratio, solver="saga")
-    penalty = "l1" if ratio == 1 else "elasticnet"
-    return LogisticRegression(penalty=penalty, l1_ratio=ratio, solver="saga")
+    if ratio == 1:
+        return LogisticRegression(penalty="l1", solver="saga")
+    return LogisticRegression(penalty="elasticnet", l1_ratio=ratio, solver="saga")
 
 
 @pytest.mark.parametrize(

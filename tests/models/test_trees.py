@@ -67,7 +67,7 @@ def test_numbers(model):
 
 
 def test_frames_with_categories_and_missing_values():
-    X = pd.DataFrame(DIABETES[0], columns=[f"c{i}" for i in range(10)])
+    X = pd.DataFrame(DIABETES[0].copy(), columns=[f"c{i}" for i in range(10)])
     X["side"] = pd.Categorical(np.where(X.c0 > 0, "left", "right"))
     X.loc[::5, "c2"] = np.nan
     X.index = [f"row{i}" for i in range(len(X))]

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.linear_model import (
     GammaRegressor,
@@ -114,6 +115,25 @@ def test_a_pipeline_names_the_coefficients_of_its_last_step():
     own = influence_diagnostics(LinearRegression().fit(X, Y), X, Y)
     assert list(table) == list(own) and "dfb_bmi" in table
     pd.testing.assert_series_equal(table["cooks_d"], own["cooks_d"])
+
+
+def test_a_pipeline_names_columns_that_a_step_reorders():
+    order = make_column_transformer((StandardScaler(), ["s5"]), remainder="passthrough")
+    model = make_pipeline(order, LinearRegression()).fit(X, Y)
+    table, own = (
+        influence_diagnostics(model, X, Y),
+        influence_diagnostics(LinearRegression().fit(X, Y), X, Y),
+    )
+    np.testing.assert_allclose(table["dfb_standardscaler__s5"], own["dfb_s5"], rtol=1e-7)
+    np.testing.assert_allclose(table["dfb_remainder__age"], own["dfb_age"], rtol=1e-7)
+
+
+def test_a_constant_column_has_no_change():
+    table = influence_diagnostics(LinearRegression().fit(X, Y), X, Y)
+    more = X.assign(one=1.0)
+    found = influence_diagnostics(LinearRegression().fit(more, Y), more, Y)
+    assert found["dfb_one"].isna().all()
+    pd.testing.assert_frame_equal(found.drop(columns="dfb_one"), table, rtol=1e-8)
 
 
 def test_a_row_that_is_alone_in_its_level_is_named():

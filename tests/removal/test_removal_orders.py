@@ -273,3 +273,52 @@ def test_leverages_of_sparse_rows_are_those_of_the_hat_matrix(n_classes):
     assert 0 < share < 0.2
     with pytest.warns(LeverageWarning, match=rf"^{share:.1%} of"):
         InfluenceFunction(damping=0.0).fit(model, X, labels).score(X[:2], labels[:2])
+
+
+def newton_of_classes(X, y, model, rows):
+    """Coefficients after a Newton step without rows; solvers' intercepts sum to 0. C = 1."""
+    D, k = np.c_[X, np.ones(len(X))], len(model.classes_)
+    theta = np.c_[model.coef_, model.intercept_]
+    p = model.predict_proba(X)
+    kept = np.ones(len(X), bool)
+    kept[rows] = False
+    R = np.kron(np.eye(k), np.diag([1.0] * X.shape[1] + [0.0]))
+    slopes = ((p - np.eye(k)[y])[kept].T @ D[kept]).ravel() + R @ theta.ravel()
+    S = np.einsum("ia,ab->iab", p, np.eye(k)) - p[:, :, None] * p[:, None, :]
+    H = np.einsum("iab,ic,id->acbd", S[kept], D[kept], D[kept]).reshape(theta.size, -1) + R
+    moved = theta - np.linalg.lstsq(H, slopes, rcond=1e-12)[0].reshape(theta.shape)
+    moved[:, -1] -= moved[:, -1].mean()
+    return moved
+
+
+def test_what_all_classes_share_stays_as_solvers_leave_it():
+    X, y = load_iris(return_X_y=True)
+    X = X * [1, 10, 0.1, 1]
+    model = LogisticRegression(**EXACT).fit(X, y)
+    rows = np.arange(0, 150, 8)
+    moved = newton_of_classes(X, y, model, rows)
+    found = InfluenceFunction().fit(model, X, y).predict_without(rows, X[:9], refit=False)
+    np.testing.assert_allclose(found.intercept, moved[:, -1], atol=1e-7)
+    logits = np.c_[X[:9], np.ones(9)] @ moved.T
+    influence = InfluenceFunction(output="logit", removal_order="newton")
+    groups = GroupAttributor(influence).fit(model, X, y, groups=np.isin(np.arange(150), rows))
+    expected = model.decision_function(X[:9])[:, 0] - logits[:, 0]
+    np.testing.assert_allclose(groups.score(X[:9], y[:9])[:, 1], expected, atol=1e-7)
+    names = InfluenceFunction(output="coef", removal_order="newton").fit(model, X, y)
+    alone = model.intercept_ - newton_of_classes(X, y, model, [7])[:, -1]
+    np.testing.assert_allclose(names.score(["Intercept"])[:, 7], alone, atol=1e-7)
+
+
+@pytest.mark.parametrize("weights", [None, RNG.uniform(0.2, 3, 80)])
+def test_self_influence_is_the_change_of_a_rows_own_loss(weights):
+    model = Ridge(5.0).fit(A, T, sample_weight=weights)
+    w = np.ones(80) if weights is None else weights
+    Z = np.c_[A - w @ A / w.sum(), np.ones(80)]
+    R = np.diag([5.0] * A.shape[1] + [0.0])
+    hat = w * np.einsum("ij,jk,ik->i", Z, np.linalg.inv((Z.T * w) @ Z + R), Z)
+    residuals = T - model.predict(A)
+    # the row's own error without it is r / (1 - h)
+    expected = (residuals / (1 - hat)) ** 2 - residuals**2
+    newton = InfluenceFunction(removal_order="newton").fit(model, A, T, sample_weight=weights)
+    np.testing.assert_allclose(newton.self_influence(), expected, rtol=1e-7)
+    np.testing.assert_allclose(np.diag(newton.score(A, T)), expected, rtol=1e-7)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from influencekit import BaseAttributor
+from tests.soak import __main__ as soak
 from tests.soak._case import failures_of
+from tests.soak._count import Count
 
-SEEDS = [5, 6, 7, 11, 12]
+SEEDS = [5, 6, 7, 11, 12, 600_238]
 
 #: A fault in scores, and the law that it breaks.
 FAULTS = {
@@ -39,3 +41,24 @@ def test_a_fault_is_seen(law, monkeypatch):
     monkeypatch.setattr(BaseAttributor, "score", lambda *args: FAULTS[law](score(*args)))
     failures = failures_of(SEEDS[0])
     assert law in [failure["law"] for failure in failures], failures
+
+
+def test_a_soak_is_counted_and_goes_on(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def found(seed):
+        asked.append(seed)
+        return [{"seed": seed, "law": "none"}] if seed == 8 else []
+
+    monkeypatch.setattr(soak, "failures_of", found)
+    path = tmp_path / "done"
+    assert soak.soak(range(7, 10), 60, Count(path)) == 1
+    assert "3 cases (seeds 7 to 9), 1 with a failure: 8" in capsys.readouterr().err
+    with open(path, "a") as file:
+        file.write('{"seed": 10, "fai')  # as a kill leaves it
+    assert soak.soak(range(7, 12), 60, Count(path, interval=0)) == 1
+    assert asked == [7, 8, 9, 10, 11]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "4 cases (seeds 7 to 10), 1 with a failure: 8"
+    assert said[-1] == "5 cases (seeds 7 to 11), 1 with a failure: 8"
+    assert len(Count(path).failures) == 5

@@ -233,6 +233,23 @@ def test_convolutional_net(rng):
     np.testing.assert_allclose(both[0].outputs, both[1].outputs, atol=1e-10)
 
 
+class Words(nn.Module):
+    """Numbers as words, of which 0 is padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(4, 3, padding_idx=0, dtype=torch.float64)
+        self.last = nn.Linear(3, 3, dtype=torch.float64)
+
+    def forward(self, X):
+        return self.last(torch.tanh(self.words(X.long().clamp(-1, 2) + 1)).sum(1))
+
+
+def test_the_row_of_padding_is_not_trained():
+    net = make_net(Words)
+    assert_equals_alone(net, stacked(net))
+
+
 def test_random_state_is_left_alone():
     torch.manual_seed(5)
     np.random.seed(5)

@@ -21,7 +21,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from influencekit import as_task
 from influencekit.exceptions import TrajectoryError
 from influencekit.gradients._engine import GradientEngine
-from influencekit.gradients._store import SPILLED
+from influencekit.gradients._store import SPILLED, temporary_folder
 from influencekit.training import SubsetOutputs, Trajectory, retrain_on_subsets
 from influencekit.training._cache import OutputCache
 from influencekit.training.trajectory._recording import Recording
@@ -210,6 +210,15 @@ def test_what_a_killed_process_spilled_is_removed_by_the_next_one(tmp_path):
         (tmp_path / name / "0-0-0").write_bytes(b"")
     remove_abandoned(tmp_path, SPILLED)
     assert names(tmp_path) == sorted([own, "influencekit-of-somebody"])
+
+
+def test_a_temporary_folder_of_a_killed_process_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with temporary_folder() as made:
+        dead = made.replace(f"-{os.getpid()}-", f"-{killed_process()}-")
+        Path(dead).mkdir()
+        with temporary_folder() as another:
+            assert names(tmp_path) == sorted([Path(made).name, Path(another).name])
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs the start of a process")

@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from influencekit.exceptions import UnsupportedModelError
-from influencekit.values import KNNShapley
+from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError
+from influencekit.values import DataOOB, KNNShapley
 from tests.values import _games as games
 
 RNG = np.random.RandomState(0)
@@ -53,7 +54,7 @@ def test_very_few_rows(n):
 
 
 def test_equally_distant_rows_in_row_order():
-    rows = np.zeros((3, 2))
+    rows = Q[0] + np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     found = KNNShapley(1).fit(SVC().fit(X, LABELS), rows, ["a", "b", "a"]).score(Q[:1], ["a"])
     np.testing.assert_allclose(found, [[5 / 6, -1 / 6, 1 / 3]])
 
@@ -73,3 +74,44 @@ def test_several_numbers_are_refused():
     both = np.column_stack([Y, Y])
     with pytest.raises(UnsupportedModelError, match="got 2 numbers an example"):
         KNNShapley().fit(LinearRegression().fit(X, both), X, both)
+
+
+@pytest.mark.parametrize("offset", [0, 3e8, -2e9])
+def test_columns_far_from_zero(offset):
+    rows, queries = np.round(X * 64) / 64 + offset, np.round(Q * 64) / 64 + offset
+    far = [0.5, 0.0] * (rows - offset) + offset  # exact: halves of multiples of 1/64
+    model = SVC().fit(X, LABELS)
+    found = KNNShapley(2).fit(model, far, LABELS).score(queries, ASKED)
+    order = np.argsort(((queries[:, None] - far) ** 2).sum(2), axis=1, kind="stable")
+    right = LABELS[order] == ASKED[:, None]
+    near = KNNShapley(2).fit(model, far - offset, LABELS).score(queries - offset, ASKED)
+    np.testing.assert_allclose(found, near)
+    nearest = np.take_along_axis(found, order, axis=1)
+    alike = right[:, :-1] == right[:, 1:]  # neighbors of one answer have one value
+    np.testing.assert_allclose(nearest[:, :-1][alike], nearest[:, 1:][alike], atol=1e-12)
+
+
+def test_distances_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match=r"metric: 'euclidean'.*Scale the features"):
+        KNNShapley().fit(SVC().fit(X, LABELS), 1e200 * X, LABELS).score(-1e200 * Q, ASKED)
+
+
+def test_weights_are_told_not_to_count():
+    model = SVC().fit(X, LABELS)
+    with pytest.warns(InfluenceKitWarning, match=r"sample_weight.*not used by KNNShapley"):
+        KNNShapley().fit(model, X, LABELS, sample_weight=np.arange(7.0))
+    KNNShapley().fit(model, X, LABELS, sample_weight=np.full(7, 2.0))  # all alike
+    forest = RandomForestClassifier(10, random_state=0).fit(X, LABELS)
+    with pytest.warns(InfluenceKitWarning, match=r"sample_weight.*not used by DataOOB"):
+        DataOOB().fit(forest, X, LABELS, sample_weight=np.arange(7.0))
+
+
+def test_equal_rows_have_one_value():
+    """Whole numbers have many ties, also between other rows."""
+    rng = np.random.default_rng(0)
+    rows, labels = rng.integers(0, 3, (60, 2)).astype(float), np.arange(60) % 2
+    model = LogisticRegression().fit(rows, labels)
+    values = KNNShapley(3).fit(model, rows, labels).score(rows[:9], labels[:9])
+    both = np.column_stack([rows, labels])
+    for row in np.unique(both, axis=0):
+        assert np.ptp(values[:, (both == row).all(1)], axis=1).max() < 1e-12

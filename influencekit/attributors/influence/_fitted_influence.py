@@ -144,7 +144,7 @@ class FittedInfluence(DampedFitted):
     @cached_property
     def linear(self) -> LinearFit:
         """The same linear model as arrays."""
-        return read_linear(self.task, self.curvature.problem.examples, "predict_without")
+        return read_linear(self.task, self.curvature.problem.examples, "InfluenceFunction")
 
     @cached_property
     def undamped(self) -> Whitened:

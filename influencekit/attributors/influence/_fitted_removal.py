@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Self
 
 import numpy as np
+import torch
 
 from influencekit.attributors.influence._fitted_influence import FittedInfluence
 from influencekit.data._examples import Examples
 from influencekit.exceptions import LeverageWarning, warn_user
 from influencekit.removal._effects import LinearQueries, read_queries
+from influencekit.removal._linear_fit import LinearFit
 from influencekit.removal._whitened import ALONE, Whitened, whitened
 
 __all__ = ["FittedRemoval", "coefficient_effects"]
@@ -61,12 +63,12 @@ class FittedRemoval(FittedInfluence):
 
     def self_scores(self) -> np.ndarray:
         steps, white = self.white.steps(self.order), self.white
+        moved = [np.einsum("ikq,iq->ik", P, steps[some]) for some, P in white.blocks()]
+        change = np.concatenate(moved)
+        if self.order == "newton":
+            return _losses(white.fit, change) - _losses(white.fit, 0.0)
         # g_iᵀ P_i v_i: the change of each row's own loss
-        parts = [
-            np.einsum("ik,ikq,iq->i", white.slopes[some], P, steps[some])
-            for some, P in white.blocks()
-        ]
-        return np.concatenate(parts)
+        return np.einsum("ik,ik->i", white.slopes, change)
 
     def group_scores(self, queries: Examples, labels: np.ndarray, n_groups: int) -> np.ndarray:
         """Effect (n_queries, n_groups) of removing whole groups of the learned rows."""
@@ -85,6 +87,12 @@ class FittedRemoval(FittedInfluence):
         if self.order == "newton":
             return queries.evaluated(steps)
         return queries.linearized(steps)
+
+
+def _losses(fit: LinearFit, change: np.ndarray | float) -> np.ndarray:
+    """Each row's own loss after its outputs have changed."""
+    with torch.no_grad():
+        return fit.task.loss(torch.from_numpy(fit.outputs + change), fit.targets).numpy()
 
 
 def coefficient_effects(white: Whitened, steps: np.ndarray) -> np.ndarray:

@@ -82,11 +82,11 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
         if its rows fit ``max_memory``.  For more outputs (segmentation, 1,000 classes, language
         models) it is the same with labels drawn from the model, or "fisher" where these rows do
         not fit either; a warning and ``curvature_.name`` say which.  It is "hessian" where the
-        deviance of a generalized linear model is not convex.  "fisher" is the empirical Fisher
-        matrix: cheaper, but its scores are right only up to scale.  "cg", "lissa", "arnoldi"
-        and "nystroem" approximate "ggn" without forming it; "ekfac", "kfac", "logra" and "datainf"
-        approximate it by blocks of layers; "hessian" is the dense Hessian.  Objects of
-        ``influencekit.curvature`` have parameters of their own.
+        deviance of a generalized linear model is not convex.  For nets on 100,000 rows or more,
+        "auto" takes the "ggn" of 50,000 rows.  "fisher" is the empirical Fisher matrix: cheaper,
+        but its scores are right only up to scale.  "cg", "lissa", "arnoldi" and "nystroem"
+        approximate "ggn" without forming it; "ekfac", "kfac", "logra" and "datainf" by blocks of
+        layers; "hessian" is the dense Hessian.  ``influencekit.curvature`` has their parameters.
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss, in addition to the model's own penalty.
         "auto" is 0 for scikit-learn's linear models: those with a convex objective, and

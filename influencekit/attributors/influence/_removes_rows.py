@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from influencekit.models._task import Task
 from influencekit.removal._coefficients import coefficient_rows
 from influencekit.removal._linear_fit import check_linear
 from influencekit.removal._without import Removal, model_without, removed_rows
+from influencekit.utils._arguments import check_number
 from influencekit.utils._suggest import did_you_mean
 from influencekit.utils._torch import with_gradients
 
@@ -111,6 +113,17 @@ class RemovesRows:
         return _without(self, picked, X, y, refit, tolerance, properties)
 
 
+def _check_properties(properties: Any) -> None:
+    """Refuse anything but functions by name."""
+    named = properties is None or isinstance(properties, Mapping)
+    bad = [one for one in (properties or {}).values() if not callable(one)] if named else []
+    if not named or bad:
+        raise TypeError(
+            f"properties: got {bad[0] if bad else properties!r:.80}; accepted is a dict from names "
+            "to functions, property(outputs, targets) -> scalar Tensor."
+        )
+
+
 def _without(
     attributor: Any, rows: np.ndarray, X: Any, y: Any, refit: Any, tolerance: float, properties: Any
 ) -> Removal:
@@ -119,6 +132,8 @@ def _without(
             f"refit: got {refit!r}; accepted are True, False and 'auto'."
             f"{did_you_mean(str(refit), ['auto'])}"
         )
+    check_number("tolerance", tolerance, -1e-300, math.inf, "a number from 0 on")
+    _check_properties(properties)
     if len(attributor.fitted_) > 1:
         raise ValueError(
             f"predict_without: the attributor was fitted to {len(attributor.fitted_)} models; "

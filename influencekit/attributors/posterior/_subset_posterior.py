@@ -22,7 +22,7 @@ from influencekit.attributors.posterior._known_queries import (
 )
 from influencekit.attributors.posterior._learned import LDS_FROM, Learned, learn, prior_only
 from influencekit.attributors.posterior._self_reported import lds_difference
-from influencekit.attributors.posterior._sweeps import Sweeps, check_runs, sweep_runs
+from influencekit.attributors.posterior._sweeps import Sweeps, check_factors, check_runs, sweep_runs
 from influencekit.attributors.posterior._trainings import blocks, joined, predictions_of
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, ExamplesList, each
@@ -309,6 +309,7 @@ class SubsetPosterior(BaseAttributor):
 
     def _check(self, subset_outputs: SubsetOutputs | None) -> None:
         """Refuse invalid arguments before any work is done."""
+        check_factors(self.damping_factors)
         prior = self._prior()
         if prior is not None and (prior._grouped is not None or prior._asks_queries):
             raise ValueError(
@@ -331,8 +332,7 @@ class SubsetPosterior(BaseAttributor):
         """Scores of the queries by a fitted prior, at each factor on its damping."""
         if not hasattr(prior, "damping_path"):
             return {1.0: prior.score(queries)}
-        path, own = prior.damping_path(queries), np.asarray(prior.damping_)
-        found = {}
+        path, own, found = prior.damping_path(queries), np.asarray(prior.damping_), {}
         for factor in np.atleast_1d(np.asarray(self.damping_factors, dtype=float)):
             scores = np.zeros((queries.n_examples, self.n_train_))
             damping = own * factor

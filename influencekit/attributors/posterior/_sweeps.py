@@ -17,7 +17,7 @@ from influencekit.training.subsets._subset_runs import SubsetRuns
 from influencekit.training.trajectory._trajectory import Trajectory
 from influencekit.utils._long_work import progress
 
-__all__ = ["Sweeps", "check_runs", "sweep_runs"]
+__all__ = ["Sweeps", "check_factors", "check_runs", "sweep_runs"]
 
 #: Sweeps that the prior's scores, of a run on all rows, count as.
 PRIOR_SWEEPS = 5
@@ -118,6 +118,19 @@ def with_stride(attributor: Any, stride: int) -> Any:
     sweep = attributor.fitted_[0].sweep
     sweep.stride = min(stride, sweep.replay.n_steps)
     return attributor
+
+
+def check_factors(factors: Any) -> None:
+    """Refuse factors on a prior's damping that are not numbers above 0."""
+    try:
+        given = np.atleast_1d(np.asarray(factors, dtype=float))
+    except (TypeError, ValueError):
+        given = np.empty(0)
+    if given.ndim != 1 or not len(given) or not (np.isfinite(given) & (given > 0)).all():
+        raise ValueError(
+            f"damping_factors: got {factors!r:.80}; accepted are one or more finite numbers above "
+            "0, such as (0.3, 1.0, 3.0)."
+        )
 
 
 def check_runs(subset_outputs: Any) -> None:

@@ -19,6 +19,7 @@ from influencekit.curvature.exact._exact import (
     decompose,
 )
 from influencekit.curvature.exact._hessian import Hessian
+from influencekit.curvature.exact._some_rows import LONG_TABLE, GaussNewtonOfSome
 from influencekit.exceptions import ProjectionWarning, warn_user
 from influencekit.gradients._cotangents import sampled_cotangent
 from influencekit.models._task import Task
@@ -88,7 +89,8 @@ def automatic_curvature(problem: CurvatureProblem) -> Curvature:
     first = next(iter(problem.examples.batches(1)))
     m = engine.task.forward(first.inputs).numel()
     if m <= MANY_OUTPUTS or _is_affordable(problem, m):
-        return GaussNewton()
+        is_long = len(problem.examples) >= LONG_TABLE and not engine.task.convex
+        return GaussNewtonOfSome() if is_long else GaussNewton()
     loss = engine.task.loss
     draws = not isinstance(loss, CustomLoss)  # its draws need its output Hessian
     sampled = draws and _row_bytes(problem, N_SAMPLES) <= problem.max_memory

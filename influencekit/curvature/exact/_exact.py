@@ -168,7 +168,8 @@ def plan_decomposition(
     exact = _exact_plan(curvature, p)
     if exact.memory <= budget and exact.size <= LARGEST_EXACT:
         return exact, None
-    dim = _fallback_dim(budget, len(curvature.rows), curvature.problem.engine.task.dtype)
+    n, dtype = len(curvature.problem.train), curvature.problem.engine.task.dtype
+    dim = _fallback_dim(budget, n, dtype)
     if dim < 1:
         raise ResourceError(
             f"max_memory allows {format_bytes(budget)}, which is too little for any curvature; "

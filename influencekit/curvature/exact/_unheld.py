@@ -19,7 +19,7 @@ from influencekit.gradients._gradients import Gradients
 from influencekit.gradients._sparse_rows import sparse_rows
 from influencekit.utils._long_work import chunks
 
-__all__ = ["UnheldSpectrum", "with_train"]
+__all__ = ["UnheldSpectrum", "held_train", "with_train"]
 
 #: Number of training rows from which coordinates of small gradients are not held.
 LONG = 50_000
@@ -58,7 +58,7 @@ class UnheldSpectrum(CoordinateSpectrum):
 
     def restrict(self, columns: Tensor) -> UnheldSpectrum:
         problem = self.problem.take(columns)
-        return replace(self, problem=replace(problem, train=_held(problem)))
+        return replace(self, problem=replace(problem, train=held_train(problem)))
 
     def self_products(self, damping: float) -> Tensor:
         return self.some_self_products(torch.arange(len(self.problem.train)), damping)
@@ -80,7 +80,8 @@ def _long(problem: CurvatureProblem, basis: Tensor) -> bool:
     return rows >= LONG and 4 * problem.train.sample.nbytes <= coordinates
 
 
-def _held(problem: CurvatureProblem) -> Gradients:
+def held_train(problem: CurvatureProblem) -> Gradients:
+    """The training gradients, kept if they take a small part of the memory."""
     return problem.train.held(problem.max_memory // 8)
 
 
@@ -100,7 +101,7 @@ def with_train(spectrum: Any) -> CoordinateSpectrum:
     if sparse_rows(problem.engine.task, problem.examples) is None:
         if not _long(problem, spectrum.basis):
             return replace(spectrum, train_coordinates=spectrum.coordinates(problem.train))
-        problem = replace(problem, train=_held(problem))
+        problem = replace(problem, train=held_train(problem))
     return UnheldSpectrum(
         spectrum.eigenvalues,
         spectrum.data_eigenvalues,

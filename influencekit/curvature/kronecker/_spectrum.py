@@ -15,6 +15,7 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._spectrum import (
+    SMALLEST_ORDER,
     DampingPath,
     Spectrum,
     SubsetSums,
@@ -32,6 +33,8 @@ __all__ = ["KroneckerPath", "KroneckerSpectrum"]
 
 #: Bytes of queries that may be sent to workers with each slice.
 _SENT = 2**27
+#: Data's share of an eigenvalue, relative to the largest, that may be rounding of the factors.
+_ROUNDING = SMALLEST_ORDER * torch.finfo(torch.float64).eps
 
 
 class KroneckerSpectrum(Spectrum):
@@ -110,11 +113,17 @@ class KroneckerSpectrum(Spectrum):
         return most_rows(self.train)
 
     def restrict(self, columns: Tensor) -> Spectrum:
+        narrow = self.narrow(columns)
+        narrow.train = multiplied_out(narrow.train)
+        return narrow
+
+    def narrow(self, columns: Tensor) -> KroneckerSpectrum:
+        """The same as ``restrict``, with coordinates in the form in which they are kept."""
         narrow, kept = copy.copy(self), self.sample
         narrow.problem = self.problem.take(columns)
         if kept is None or not torch.equal(columns, sample_rows(self.row_sizes(), self.most_rows)):
             kept = self.train.take(columns).held(self.problem.max_memory // 6, spill=True)
-        narrow.train = multiplied_out(kept)
+        narrow.train = kept
         narrow.sample, self.sample = None, None
         narrow._last_plan = None  # noqa: SLF001  a copy of itself
         return narrow
@@ -190,16 +199,20 @@ class KroneckerPath(DampingPath):
         return out
 
     def xi(self, dampings: ArrayLike) -> np.ndarray:
+        t1, t2, t3 = self.power_sums(np.atleast_1d(np.asarray(dampings, dtype=np.float64)))
+        return (t2 / torch.sqrt(t1 * t3)).cpu().numpy()
+
+    def power_sums(self, dampings: np.ndarray) -> Tensor:
+        """``t_k`` of ξ up to a factor, (3, n_dampings, n_queries) in float64."""
         spectrum = self.spectrum
-        dampings = np.atleast_1d(np.asarray(dampings, dtype=np.float64))
-        out = np.empty((len(dampings), len(self.queries)))
+        shape = (3, len(dampings), len(self.queries))
+        out = torch.empty(shape, dtype=torch.float64, device=spectrum.table.device)
         each, workspace = 64 * len(spectrum.table), spectrum.problem.engine.workspace
         for rows, features in self.queries:
             for some in chunks(len(dampings), each, workspace):
                 forms = spectrum.forms(features, self._tables(dampings[some]))
                 # t_k = Σ_j d_j c_j² / (s_j + λ)^k
-                t1, t2, t3 = forms.mT.unflatten(0, (3, -1))
-                out[some, rows] = (t2 / torch.sqrt(t1 * t3)).cpu().numpy()
+                out[:, some, rows] = forms.mT.unflatten(0, (3, -1))
         return out
 
     def _tables(self, dampings: np.ndarray) -> Tensor:
@@ -207,7 +220,8 @@ class KroneckerPath(DampingPath):
         spectrum = self.spectrum
         dtype = spectrum.problem.engine.task.dtype
         # common factors do not change ξ and keep the cubes in range
-        data = (spectrum.data_table / spectrum.data_table.max()).to(dtype)
+        data = spectrum.data_table / spectrum.data_table.max() - _ROUNDING
+        data = data.clamp_min(0.0).to(dtype)
         inverses = [spectrum.inverse_table(float(damping)) for damping in dampings]
         powers = torch.stack([(inverse / inverse.max()).to(dtype) for inverse in inverses])
         # d / (s + λ)^k, each the last one times 1 / (s + λ)

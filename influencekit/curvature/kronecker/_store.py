@@ -14,7 +14,7 @@ from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 
-__all__ = ["keep", "most_rows", "multiplied_out", "rotate", "rotated"]
+__all__ = ["dense_room", "keep", "most_rows", "multiplied_out", "rotate", "rotated"]
 
 #: Bytes for dense coordinates of the rows that a damping is chosen on, and the least number.
 _DENSE_ROOM, _LEAST_ROWS = 2**29, 500
@@ -41,10 +41,11 @@ def most_rows(coordinates: Gradients) -> int | None:
     if not names:
         return None
     each = sum(coordinates.sample.blocks[name].dense_bytes for name in names)
-    return max(_LEAST_ROWS, _dense_room(coordinates) // each)
+    return max(_LEAST_ROWS, dense_room(coordinates) // each)
 
 
-def _dense_room(coordinates: Gradients) -> int:
+def dense_room(coordinates: Gradients) -> int:
+    """Bytes that dense coordinates may take while a damping is chosen."""
     return min(_DENSE_ROOM, coordinates.engine.max_memory // 6)
 
 
@@ -61,7 +62,7 @@ def multiplied_out(kept: Gradients) -> Gradients:
     """Kept coordinates as dense rows where products of factors would make them again every time."""
     names = _repeated(kept)
     each = sum(kept.sample.blocks[name].dense_bytes for name in names)
-    if kept.parts is None or not names or len(kept) * each > _dense_room(kept):
+    if kept.parts is None or not names or len(kept) * each > dense_room(kept):
         return kept
     return kept.kept([part.mixed(names, part.dtype) for part in kept.parts])
 

@@ -19,9 +19,7 @@ from influencekit.curvature._spectrum import (
     check_masks,
     positive_inverse,
 )
-from influencekit.exceptions import ResourceError
 from influencekit.gradients._gradients import Gradients
-from influencekit.utils._long_work import format_bytes
 
 __all__ = ["LowRankSpectrum", "low_rank_spectrum", "require_room", "with_penalty"]
 
@@ -157,7 +155,7 @@ class LowRankSums(SubsetSums):
         return self.inside.at(damping) + shares * self.outside
 
 
-def require_room(problem: CurvatureProblem, n_vectors: int, what: str) -> None:
+def require_room(problem: CurvatureProblem, n_vectors: int, what: str, instead: str) -> None:
     """Raise ResourceError unless n_vectors vectors of all parameters fit into memory.
 
     Parameters
@@ -165,15 +163,14 @@ def require_room(problem: CurvatureProblem, n_vectors: int, what: str) -> None:
     problem : CurvatureProblem
     n_vectors : int
     what : str
-        What the vectors are for, and the parameter that reduces their number.
+        What the vectors are for.
+    instead : str
+        What makes them fewer, as the beginning of a sentence.
     """
     task = problem.engine.task
     needed = n_vectors * task.n_parameters * torch.empty(0, dtype=task.dtype).element_size()
-    if needed > problem.max_memory:
-        raise ResourceError(
-            f"{n_vectors:,} vectors of {task.n_parameters:,} parameters for {what} need "
-            f"{format_bytes(needed)}, but max_memory allows {format_bytes(problem.max_memory)}."
-        )
+    vectors = f"{what}: the {n_vectors:,} vectors of {task.n_parameters:,} parameters"
+    problem.engine.require(needed, vectors, instead)
 
 
 def low_rank_spectrum(
@@ -231,7 +228,8 @@ def with_penalty(
     basis, data = vectors.mT, values.to(torch.float64)
     if len(nonuniform) == 0:
         return basis.contiguous(), data + constant, data
-    require_room(problem, 2 * (len(nonuniform) + len(values)), "parameters of another penalty")
+    needed = 2 * (len(nonuniform) + len(values))
+    require_room(problem, needed, "A penalty that differs between parameters", "Lower the rank")
     basis = _extended(basis, nonuniform)
     data = torch.nn.functional.pad(data, (0, basis.shape[1] - len(data)))
     rows = basis[nonuniform].to(torch.float64)

@@ -79,7 +79,7 @@ class Nystroem(Curvature, name="nystroem"):
     def sketch(self, problem: CurvatureProblem) -> tuple[Tensor, Tensor]:
         """Eigenpairs of the data's part: orthonormal rows (rank, p) and values (rank,)."""
         rank = min(self.rank, problem.engine.task.n_parameters)
-        require_room(problem, 4 * rank, f"Nystroem(rank={self.rank}): lower the rank")
+        require_room(problem, 3 * rank, f"Nystroem(rank={self.rank})", "Lower its rank")
         operator = CurvatureOperator(problem, self.matrix)
         seed = drawn_seed(self.random_state, problem)
         like, shift = operator.diagonal(), 0.0
@@ -112,7 +112,9 @@ def nystroem(
     # Ω: orthonormal rows (rank, p)
     rows = torch.linalg.qr(rows.mT).Q.mT
     # Y = Ω (A + shift I), (rank, p)
-    image = multiply(rows) + shift * rows
+    image = multiply(rows)
+    if shift:
+        image = image.add_(rows, alpha=shift)  # in place: at most three such matrices at a time
     if not float(image.norm()) > 0:  # nothing curves: a loss that is linear in the outputs
         return rows.contiguous(), torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
     rounding = rows.shape[1] ** 0.5 * torch.finfo(rows.dtype).eps * float(image.norm())
@@ -124,7 +126,8 @@ def nystroem(
     rounding = max(rounding, low, -2 * float(lengths[0]))  # makes the core positive
     # H = (l + ε)^-½ Mᵀ (Y + ε Ω): HᵀH is the approximation of A + (shift + ε) I
     root = (lengths + rounding).clamp_min(torch.finfo(torch.float64).tiny).rsqrt()
-    half = (mixing * root).mT.to(rows.dtype) @ (image + rounding * rows)
+    half = (mixing * root).mT.to(rows.dtype) @ image.add_(rows, alpha=rounding)
+    del rows, image
     # H = U diag(σ) Vᵀ, so that HᵀH = V diag(σ²) Vᵀ
     _, singular, vectors = torch.linalg.svd(half, full_matrices=False)
     values = (singular.to(torch.float64).square() - rounding).clamp_min(0.0) - shift

@@ -29,6 +29,9 @@ WORKSPACE = 2**27
 _COLUMNS = 2**14
 #: Products of so few pairs cost less than the calls for their parts.
 _FEW_PAIRS = 2**10
+#: Bytes of dense rows and what is made of them at a time: larger tensors get new memory from the
+#: system each time, which costs more than the work on them.
+_NEW_BYTES = 2**25
 #: Rows on one side from which a matrix product is fast.
 _NARROW = 16
 
@@ -367,7 +370,7 @@ class Block(ABC):
 
         ``weights`` (n_examples,) are float64.
         """
-        for rows in chunks(self.n_examples, 2 * self.dense_bytes, workspace):
+        for rows in chunks(self.n_examples, 2 * self.dense_bytes, min(_NEW_BYTES, workspace)):
             each = weights[rows].to(self.dtype).repeat_interleave(self.rows_per_example)
             # Σ_i w_i Σ_r g_ir²
             out += each @ self[rows].dense().square()
@@ -379,7 +382,7 @@ class Block(ABC):
         products.
         """
         out = torch.empty(self.n_examples, len(tables), dtype=torch.float64, device=self.device)
-        for rows in chunks(self.n_examples, 2 * self.dense_bytes, workspace):
+        for rows in chunks(self.n_examples, 2 * self.dense_bytes, min(_NEW_BYTES, workspace)):
             # g = scale u, so that Σ_k T_jk g_k² = scale² Σ_k T_jk u_k²
             unit, scale = unit_rows(self[rows].dense())
             out[rows] = (unit.square().to(tables.dtype) @ tables.mT) * scale.square()

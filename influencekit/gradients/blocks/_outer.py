@@ -11,17 +11,23 @@ from influencekit.gradients.blocks._base import (
     Block,
     BlockSpec,
     RowProvider,
+    add_products,
     reached_positions,
     row_slice,
     unit_rows,
     weighted_moment,
 )
+from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.utils._long_work import chunks
 
 __all__ = ["OuterBlock"]
 
 #: What writing and reading an entry of a product costs, in multiplications of a matrix product.
 _ENTRY = 32
+#: Bytes of dense rows that are multiplied at a time, so that they are still in cache.
+_DENSE_BYTES = 2**23
+#: Dense rows that are multiplied with others at a time, and bytes of some of their columns.
+_DENSE_ROWS, _DENSE_PIECE = 256, 2**24
 
 
 class OuterBlock(Block):
@@ -128,6 +134,8 @@ class OuterBlock(Block):
     def add_dot(
         self, other: Block, out: Tensor, workspace: int = WORKSPACE, route: str = "auto"
     ) -> None:
+        if isinstance(other, DenseBlock) and self.length > 1:
+            return self._add_dot_dense(other, out)
         if not isinstance(other, OuterBlock):
             return super().add_dot(other, out, workspace)
         if route == "auto":
@@ -166,6 +174,22 @@ class OuterBlock(Block):
             outputs = self.b[part].flatten(0, 2) @ b_other
             target = out[row_slice(part, left_rows)].unflatten(0, (-1, left_rows))
             target.addcmul_(outputs.unflatten(0, (-1, left_rows)), inputs[:, None])
+
+    def _add_dot_dense(self, other: DenseBlock, out: Tensor) -> None:
+        """Dense rows of some outputs at a time, for many examples together."""
+        r, d_in, d_out = self.rows_per_example, self.spec.d_in, self.spec.d_out
+        others = other.dense()
+        for part in chunks(self.n_examples, r, _DENSE_ROWS):
+            own = out[row_slice(part, r)]
+            each = r * (part.stop - part.start) * d_in * self.b.element_size()
+            for units in chunks(d_out, each, _DENSE_PIECE):
+                piece = self.replace(self.a[part], self.b[part][..., units])
+                columns = slice(units.start * d_in, units.stop * d_in)
+                # Σ_t b_t a_tᵀ of some outputs
+                dense = piece._dense_weight().view(own.shape[0], -1)  # noqa: SLF001  of its own kind
+                add_products(dense, others[:, columns], own)
+        if self.spec.has_bias:
+            add_products(self.b.sum(2).flatten(0, 1), others[:, d_in * d_out :], out)
 
     def input_products(self, other: OuterBlock) -> Tensor:
         """``<a_i, a'_j>`` of blocks with one position, (n_examples, other.n_examples)."""
@@ -213,7 +237,7 @@ class OuterBlock(Block):
 
     def _add_matmul_dense(self, matrix: Tensor, out: Tensor, workspace: int) -> None:
         each = self.rows_per_example * len(matrix) * self.b.element_size()
-        for part in chunks(self.n_examples, each, workspace // 2):
+        for part in chunks(self.n_examples, each, min(_DENSE_BYTES, workspace // 2)):
             # G M
             out[row_slice(part, self.rows_per_example)].addmm_(self[part].dense(), matrix)
 

@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from influencekit.gradients.layers._layers import Layer, forward_recorded
+from influencekit.gradients.layers._layers import Layer
 from influencekit.gradients.layers._linear_calls import linear_uses
 from influencekit.gradients.layers._rules import RULES, own_parameters, rule_for
 from influencekit.models._task import Task
 from influencekit.utils._torch import plain_kernels
 
 __all__ = ["call_shapes", "called_linear", "candidates", "placed"]
+
+#: A layer's position, its inputs and its outputs.
+Call = tuple[int, Tensor, Tensor]
 
 
 def candidates(task: Task, columns: dict[str, slice]) -> list[Layer]:
@@ -62,43 +65,50 @@ def called_linear(task: Task, columns: dict[str, slice], inputs: Any) -> list[La
 
 
 def placed(
-    task: Task, layers: list[Layer], pair: Any, threes: dict[int, list]
-) -> tuple[list[Layer], list[Layer], tuple[Tensor, list]]:
+    layers: list[Layer], calls: Sequence[Call], others: dict[int, list], n: int
+) -> tuple[list[Layer], list[Layer], list[Call]]:
     """The layers that are called, with the dimension that grows with the number of examples.
 
-    ``threes`` are the shapes of calls with three examples. The second list has those that are
-    called once for all examples. Third are the outputs of the pair, and the calls of the first
-    list's layers.
+    Parameters
+    ----------
+    layers : list of Layer
+    calls : sequence of (int, Tensor, Tensor)
+        Calls of the layers in a pass over two examples.
+    others : dict of int to list
+        Shapes of their calls in a pass over another number of examples.
+    n : int
+        That number.
+
+    Returns
+    -------
+    found : list of Layer
+    once : list of Layer
+        Those that are called once for all examples.
+    own : list of (int, Tensor, Tensor)
+        Calls of the layers that were found.
     """
-    outputs, calls = forward_recorded(task, layers, pair)
-    twos = _shapes(calls)
+    twos = call_shapes(calls)
     found: list[Layer] = []
     once: list[Layer] = []
     numbers: dict[int, int] = {}
     for position, layer in enumerate(layers):
-        two, three = (seen.get(position, []) for seen in (twos, threes))
+        two, other = (seen.get(position, []) for seen in (twos, others))
         dims = {
-            _batch_dim(a, b)
-            for s, t in zip(two, three, strict=False)
+            _batch_dim(a, b, n)
+            for s, t in zip(two, other, strict=False)
             for a, b in zip(s, t, strict=True)
         }
-        dim = dims.pop() if len(two) == len(three) > 0 and len(dims) == 1 else None
+        dim = dims.pop() if len(two) == len(other) > 0 and len(dims) == 1 else None
         if dim is not None:
             numbers[position] = len(found)
             found.append(replace(layer, batch_dim=dim))
-        elif two == three and two:
+        elif two == other and two:
             first = all(len(s) > 0 and s[0] == 1 for call in two for s in call)
             once.append(replace(layer, spread="first" if first else "new"))
-    own = [(numbers[position], x, y) for position, x, y in calls if position in numbers]
-    return found, once, (outputs, own)
+    return found, once, [(numbers[i], x, y) for i, x, y in calls if i in numbers]
 
 
-def call_shapes(task: Task, layers: list[Layer], inputs: Any) -> dict[int, list]:
-    """Shapes of every call in a pass of a batch, by the layer's position."""
-    return _shapes(forward_recorded(task, layers, inputs)[1])
-
-
-def _shapes(calls: Sequence[tuple[int, Tensor, Tensor]]) -> dict[int, list]:
+def call_shapes(calls: Sequence[Call]) -> dict[int, list]:
     """Shapes of inputs and outputs of every call, by the layer's position."""
     seen: dict[int, list] = {}
     for position, x, y in calls:
@@ -106,11 +116,11 @@ def _shapes(calls: Sequence[tuple[int, Tensor, Tensor]]) -> dict[int, list]:
     return seen
 
 
-def _batch_dim(two: torch.Size, three: torch.Size) -> int | None:
-    """The one dimension that is k * 2 in one shape and k * 3 in the other."""
-    if len(two) != len(three):
+def _batch_dim(two: torch.Size, other: torch.Size, n: int) -> int | None:
+    """The one dimension that is k * 2 in one shape and k * n in the other."""
+    if len(two) != len(other):
         return None
-    moved = [d for d, (s, t) in enumerate(zip(two, three, strict=True)) if s != t]
-    if len(moved) != 1 or two[moved[0]] * 3 != three[moved[0]] * 2:
+    moved = [d for d, (s, t) in enumerate(zip(two, other, strict=True)) if s != t]
+    if len(moved) != 1 or two[moved[0]] * n != other[moved[0]] * 2:
         return None
     return moved[0]

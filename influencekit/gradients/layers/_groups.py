@@ -61,9 +61,13 @@ class Trust:
                 self.lost[group.place] = 0
 
     def positions(self, n: int, last: bool) -> Tensor | None:
-        """Examples of a batch of n that are checked: all or a few, as the work allows; or None."""
+        """Examples of a batch of n that are checked: all or a few, as the work allows; or None.
+
+        Before the last batch, which is always checked, the work for that stays in reserve.
+        """
         affordable = (self.credit - _CALL) // self.work
         size = n if affordable >= n else min(n, _FEW)
-        checked = last or affordable >= size
+        reserve = 0 if last else _FEW + _CALL / self.work
+        checked = last or affordable >= size + reserve
         self.credit += n * self.work * _SHARE - checked * (size * self.work + _CALL)
         return torch.linspace(0, n - 1, size).round().long() if checked else None

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -177,6 +178,9 @@ def _terms(x: Tensor, n: int, dim: int) -> Tensor:
     return x.unflatten(0, (n, -1)).movedim(1, dim).flatten(dim, dim + 1)
 
 
+#: Tasks whose module changes outputs of its layers in place, and gets copies of them.
+_CHANGE_IN_PLACE: WeakSet[Task] = WeakSet()
+
 #: What has a block of its own.
 AnyLayer = Layer | BareParameter
 
@@ -184,11 +188,12 @@ AnyLayer = Layer | BareParameter
 class Recorder:
     """Recorded inputs and outputs of the layers, call by call, in a pass over n examples.
 
-    The module continues with a *copy* of each output, so that an in-place activation cannot change
-    the recorded one. ``replaced`` are tensors to run the module with.
+    With ``copies`` the module continues with a *copy* of each output, so that an in-place
+    activation cannot change the recorded one. ``replaced`` are tensors to run the module with.
     """
 
-    def __init__(self, layers: Sequence[AnyLayer], n: int):
+    def __init__(self, layers: Sequence[AnyLayer], n: int, copies: bool):
+        self._copies, self._versions = copies, list[int]()
         self.calls: list[tuple[int, Tensor, Tensor]] = []
         self.replaced: dict[str, Tensor] = {}
         self._layers, self._n = layers, n
@@ -203,6 +208,12 @@ class Recorder:
         if bare.used:
             own = self.replaced[bare.name] = bare.spread(self._n)
             self.calls.append((position, own.detach(), own))
+            self._versions.append(own._version)  # noqa: SLF001  torch has no other name
+
+    def changed_in_place(self) -> bool:
+        """Whether the module changed a recorded output."""
+        now = [output._version for _, _, output in self.calls]  # noqa: SLF001  torch has no other name
+        return now != self._versions
 
     def _hook(self, position: int, layer: Layer) -> Callable:
         def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
@@ -214,7 +225,8 @@ class Recorder:
             if layer.spread is not None:
                 inputs, output = (_spread(t, layer.spread, self._n) for t in (inputs, output))
             self.calls.append((position, inputs.detach(), output))
-            return output.clone()
+            self._versions.append(output._version)  # noqa: SLF001  torch has no other name
+            return output.clone() if self._copies or layer.spread is not None else None
 
         return record
 
@@ -223,7 +235,8 @@ class Recorder:
         if position is None or not output.requires_grad:
             return output
         self.calls.append((position, inputs.detach(), output))
-        return output.clone()
+        self._versions.append(output._version)  # noqa: SLF001  torch has no other name
+        return output.clone() if self._copies else output
 
     @contextmanager
     def _calls(self) -> Iterator[None]:
@@ -266,9 +279,13 @@ def forward_recorded(task: Task, layers: Sequence[AnyLayer], inputs: Any) -> tup
     """Natural outputs of a batch, and the calls of the recorded layers."""
     n = count_rows(inputs)
     n = 2 if n == 1 and task.needs_two else n
-    with torch.enable_grad(), plain_kernels(), Recorder(layers, n).watch() as recorder:
+    copies = task in _CHANGE_IN_PLACE
+    with torch.enable_grad(), plain_kernels(), Recorder(layers, n, copies).watch() as recorder:
         outputs = task.forward(inputs, recorder.replaced or None)
-    return outputs, recorder.calls
+    if copies or not recorder.changed_in_place():
+        return outputs, recorder.calls
+    _CHANGE_IN_PLACE.add(task)
+    return forward_recorded(task, layers, inputs)
 
 
 def pull_back(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,6 +16,7 @@ from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
 from influencekit.gradients.layers._broadcast import broadcast_groups
 from influencekit.gradients.layers._candidates import (
+    Call,
     call_shapes,
     called_linear,
     candidates,
@@ -27,23 +28,20 @@ from influencekit.gradients.layers._layers import (
     AnyLayer,
     Layer,
     forward_recorded,
-    layer_blocks,
 )
-from influencekit.gradients.layers._mixing import check_not_moved, check_unmixed, mixed
+from influencekit.gradients.layers._mixing import check_not_moved
+from influencekit.gradients.layers._reference import PAIR, TRIPLE, Reference, agrees
 from influencekit.models._task import Task
+from influencekit.models.snapshot._repeats import State
 from influencekit.utils._torch import (
     count_rows,
     count_saved_bytes,
-    flat_gradient,
     has_reentrant_checkpoints,
     no_hidden_loops,
-    plain_kernels,
-    rounding_floor,
     select_rows,
-    tolerance,
 )
 
-__all__ = ["REST", "Layout", "discover"]
+__all__ = ["REST", "Layout", "discover", "forget_changed"]
 
 #: Name of the block that collects everything without factors.
 REST = "rest"
@@ -68,6 +66,8 @@ class Layout:
         Bytes that the forward pass keeps for one example.
     trust : Trust
         Which layers are still believed; it changes as batches are checked.
+    state : State or None
+        The module as it was; None of the package's own modules.
     """
 
     layers: tuple[AnyLayer, ...]
@@ -78,6 +78,7 @@ class Layout:
     n_parameters: int
     activation_bytes: int
     trust: Trust
+    state: State | None
 
     @cached_property
     def rest_spec(self) -> BlockSpec:
@@ -93,110 +94,14 @@ class Layout:
         return (*specs, self.rest_spec) if self.rest_spec.width else specs
 
 
-#: Positions of two examples, the same with the first again, and one: shapes that fit all are right.
-_PAIR, _TRIPLE, _ALONE = (0, 1), (0, 1, 0), (0,)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Gradients of two examples, each run by itself.
-
-    Parameters
-    ----------
-    task : Task
-    pair : Tensor, tuple or dict of Tensor
-        Inputs of both examples.
-    outputs : Tensor of shape (2, *output_shape)
-        Of both examples together.
-    cotangents : Tensor of shape (2, *output_shape)
-    rows : dict of str to Tensor of shape (2, numel)
-        Gradients of every parameter.
-    unused : frozenset of str
-        Parameters that the outputs do not depend on.
-    dtype : torch.dtype
-        That of the largest rounding in the model.
-    """
-
-    task: Task
-    pair: Any
-    outputs: Tensor
-    cotangents: Tensor
-    rows: dict[str, Tensor]
-    unused: frozenset[str]
-    dtype: torch.dtype
-
-    @classmethod
-    def of(
-        cls, task: Task, pair: Any, alone: Sequence[Any], outputs: Tensor, dtype: torch.dtype
-    ) -> Reference:
-        """Differentiate both examples; refuse a model whose examples depend on each other."""
-        rows: dict[str, list] = {name: [] for name in task.parameters}
-        wanted, used = tuple(task.parameters.values()), set()
-        cotangents = _pattern(outputs)
-        for i, inputs in enumerate(alone):
-            with torch.enable_grad(), plain_kernels():
-                single = _forward_alone(task, inputs)
-            if not task.convex:  # whose module is the package's own
-                check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
-            grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
-            for (name, p), g in zip(task.parameters.items(), grads, strict=True):
-                rows[name].append(flat_gradient(g, p))
-                used |= {name} if g is not None else set()
-        found = {name: torch.stack(parts) for name, parts in rows.items()}
-        unused = frozenset(set(found) - used)
-        return cls(task, pair, outputs.detach(), cotangents, found, unused, dtype)
-
-    @cached_property
-    def scale(self) -> float:
-        """The largest entry of all gradients."""
-        return max((float(g.abs().max()) for g in self.rows.values() if g.numel()), default=0.0)
-
-    def agrees(self, found: Tensor, names: Sequence[str], order: Sequence[int] = _PAIR) -> bool:
-        """Whether rows are the gradients of these parameters, for the examples in some order."""
-        expected = torch.cat([self.rows[name] for name in names], dim=1)[list(order)]
-        return agrees(found, expected, self.scale, self.dtype)
-
-    def groups(
-        self, layers: Sequence[AnyLayer], outputs: Tensor, calls: list, order: Sequence[int] = _PAIR
-    ) -> list[Group]:
-        """The layers, by weight, whose gradients agree, from a pass over examples in some order."""
-        names = {id(p): name for name, p in self.task.parameters.items()}
-        options: dict = {"keep_factors": True, "dtype": self.task.dtype}
-        cotangents = self.cotangents[list(order), None]
-        blocks = layer_blocks(layers, outputs, calls, cotangents, **options)
-        good = []
-        for group in _by_place(layers):
-            own = tuple(names[id(p)] for p in group[0].trained)
-            if any(layer.name not in blocks for layer in group):
-                continue
-            found = reduce(torch.add, (blocks[layer.name].dense() for layer in group))
-            if self.agrees(found, own, order):
-                good.append(Group(tuple(group), own))
-        return good
-
-    def tried(self, layers: Sequence[AnyLayer]) -> list[Group]:
-        """The same from passes over three, two and one example; none where they fail."""
-        groups = [Group(tuple(layers), ())]
-        orders = (_TRIPLE, _PAIR) if self.task.needs_two else (_TRIPLE, _PAIR, _ALONE)
-        for order in orders:
-            some = [layer for group in groups for layer in group.layers]
-            groups = self._tried(some, order) if some else []
-        return groups
-
-    def _tried(self, layers: Sequence[AnyLayer], order: Sequence[int]) -> list[Group]:
-        n = len(self.outputs)
-        rows = torch.tensor(order, device=self.outputs.device)
-        expected = self.outputs[rows]
-        try:
-            outputs, calls = forward_recorded(self.task, layers, select_rows(self.pair, rows, n))
-            found, size = outputs.detach(), float(expected.abs().max())
-            same = agrees(found, expected, size, self.dtype)
-            return self.groups(layers, outputs, calls, order) if same else []
-        except Exception:  # whatever a model raises that does not take an expanded tensor
-            return []
-
-
 _KNOWN: WeakKeyDictionary[Task, Layout] = WeakKeyDictionary()
+
+
+def forget_changed(task: Task) -> None:
+    """Forget how gradients are computed if the module is not what it was then."""
+    known = _KNOWN.get(task)
+    if known is not None and known.state is not None and not known.state.stays():
+        del _KNOWN[task]
 
 
 def discover(task: Task, first_inputs: Callable[[], Any]) -> Layout:
@@ -229,26 +134,30 @@ def discover(task: Task, first_inputs: Callable[[], Any]) -> Layout:
 def _discover(task: Task, inputs: Any) -> Layout:
     n = count_rows(inputs)
     first, second = 0, min(1, n - 1)
-    pair, triple = (
+    pair, twins = (
         select_rows(inputs, torch.tensor(rows, device=task.device), n)
-        for rows in ([first, second], [first, second, first])
+        for rows in ([first, second], [first, first])
     )
     alone = [select_rows(inputs, slice(i, i + 1), n) for i in (first, second)]
+    _refuse_replaced(task)
     columns = _parameter_columns(task)
+    state = None if task.convex else State(task.module)
     some = candidates(task, columns)
-    with count_saved_bytes(task.parameters.values()) as saved:
-        shapes = call_shapes(task, some, triple)
-    layers, once, (outputs, calls) = placed(task, some, pair, shapes)
+    outputs, calls = forward_recorded(task, some, pair)
     _refuse_reentrant(task, outputs)
     coarsest = _coarsest(task, [y for _, _, y in calls])
-    known = Reference.of(task, pair, alone, outputs, coarsest)
+    known, ones = Reference.of(task, pair, alone, outputs, coarsest, some)
+    with count_saved_bytes(task.parameters.values()) as saved:
+        moved = forward_recorded(task, some, twins)[0]
     if not task.convex:  # whose module is the package's own
-        check_not_moved(task, pair, coarsest)
+        check_not_moved(task, (pair, twins), (outputs.detach(), moved.detach()), coarsest)
+    del moved
+    layers, once, calls = _placed(known, some, calls, ones)
     groups = known.groups(layers, outputs, calls)
     del outputs, calls
     rest = _without(columns, groups)
     if rest:
-        groups += _called_groups(known, _without_layers(rest, known, once), triple)
+        groups += _called_groups(known, _without_layers(rest, known, once), alone[0])
         rest = _without(columns, groups)
     if rest:
         groups += broadcast_groups(known.tried, task, known.unused, once, rest)
@@ -256,7 +165,7 @@ def _discover(task: Task, inputs: Any) -> Layout:
     vmaps = _fallback_vmaps(known, tuple(rest))
     if not vmaps:
         LOG.warning(SLOW, ", ".join(rest))
-    activation_bytes = saved.total // len(_TRIPLE)
+    activation_bytes = saved.total // len(PAIR)
     return Layout(
         tuple(layer for group in groups for layer in group.layers),
         tuple(groups),
@@ -266,7 +175,21 @@ def _discover(task: Task, inputs: Any) -> Layout:
         task.n_parameters,
         activation_bytes,
         Trust(task.n_parameters + activation_bytes // 4, coarsest),
+        state,
     )
+
+
+def _placed(
+    known: Reference, layers: list[Layer], calls: Sequence[Call], ones: dict[int, list]
+) -> tuple[list[Layer], list[Layer], list[Call]]:
+    """The layers that the pair calls, placed by calls of one example, else of three."""
+    task, called = known.task, {position for position, _, _ in calls}
+    if not task.needs_two:
+        placed_by_one = placed(layers, calls, ones, 1)
+        if len(placed_by_one[0]) + len(placed_by_one[1]) == len(called):
+            return placed_by_one
+    threes = select_rows(known.pair, torch.tensor(TRIPLE, device=task.device), 2)
+    return placed(layers, calls, call_shapes(forward_recorded(task, layers, threes)[1]), 3)
 
 
 def _without_layers(
@@ -281,14 +204,15 @@ def _without_layers(
     }
 
 
-def _called_groups(known: Reference, rest: dict[str, slice], triple: Any) -> list[Group]:
+def _called_groups(known: Reference, rest: dict[str, slice], alone: Any) -> list[Group]:
     """Groups of the weights that ``F.linear`` is called with, whose gradients agree."""
     try:
         some = called_linear(known.task, rest, known.pair)
         if not some:
             return []
-        shapes = call_shapes(known.task, some, triple)
-        found, _, (outputs, calls) = placed(known.task, some, known.pair, shapes)
+        outputs, calls = forward_recorded(known.task, some, known.pair)
+        ones = call_shapes(forward_recorded(known.task, some, alone)[1])
+        found, _, calls = _placed(known, some, calls, ones)
         size = float(known.outputs.abs().max())
         if not found or not agrees(outputs.detach(), known.outputs, size, known.dtype):
             return []
@@ -304,6 +228,17 @@ def _without(columns: dict[str, slice], groups: Sequence[Group]) -> dict[str, sl
     """Positions of the parameters that are in no group."""
     covered = {name for group in groups for name in group.names}
     return {name: places for name, places in columns.items() if name not in covered}
+
+
+def _refuse_replaced(task: Task) -> None:
+    """Refuse a module that does not compute with the task's parameters any more."""
+    own = {id(p) for p in task.parameters.values()}
+    if any(p.requires_grad and id(p) not in own for p in task.module.parameters()):
+        raise UnsupportedModelError(
+            f"model: parameters were replaced in {task.name} after it was read, so gradients would "
+            "be those of the old ones. Accepted is a module that keeps its parameters; change them "
+            "in place, or read the changed model again."
+        )
 
 
 def _refuse_reentrant(task: Task, outputs: Tensor) -> None:
@@ -345,34 +280,3 @@ def _parameter_columns(task: Task) -> dict[str, slice]:
         columns[name] = slice(start, start + p.numel())
         start += p.numel()
     return columns
-
-
-def _by_place(layers: Sequence[AnyLayer]) -> list[list[AnyLayer]]:
-    """Layers grouped by weight, in order of their first use."""
-    groups: dict[int, list[AnyLayer]] = {}
-    for layer in layers:
-        groups.setdefault(layer.place, []).append(layer)
-    return list(groups.values())
-
-
-def _pattern(outputs: Tensor) -> Tensor:
-    """Cotangents without zeros or symmetry, the same on every device."""
-    count = torch.arange(1, outputs.numel() + 1, device=outputs.device, dtype=torch.float32)
-    return torch.cos(count).to(outputs.dtype).view(outputs.shape)
-
-
-def agrees(found: Tensor, expected: Tensor, scale: float, dtype: torch.dtype) -> bool:
-    """Whether gradients agree, given the largest gradient of all parameters."""
-    floor = rounding_floor(dtype) * scale
-    allowed = tolerance(dtype) * float(expected.abs().max()) + floor
-    return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
-
-
-def _forward_alone(task: Task, inputs: Any) -> Tensor:
-    """Outputs of a single example."""
-    try:
-        return task.forward(inputs)
-    except (RuntimeError, ValueError) as error:
-        raise UnsupportedModelError(
-            f"{mixed(task)} The first example alone fails with: {error}"
-        ) from error

@@ -11,7 +11,7 @@ from torch import Tensor
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._module import duplicate
 from influencekit.models._task import Task
-from influencekit.utils._torch import map_tensors, plain_kernels, select_rows, tolerance
+from influencekit.utils._torch import map_tensors, plain_kernels, tolerance
 
 __all__ = ["check_not_moved", "check_unmixed", "mixed"]
 
@@ -40,7 +40,9 @@ def mixed(task: Task) -> str:
     )
 
 
-def check_not_moved(task: Task, pair: Any, dtype: torch.dtype) -> None:
+def check_not_moved(
+    task: Task, inputs: tuple[Any, Any], outputs: tuple[Tensor, Tensor], dtype: torch.dtype
+) -> None:
     """Refuse a model whose outputs of the first example move when the second is exchanged.
 
     The same kernels run on the same shapes, so nothing moves, not even by rounding, unless the
@@ -50,15 +52,17 @@ def check_not_moved(task: Task, pair: Any, dtype: torch.dtype) -> None:
     Parameters
     ----------
     task : Task
-    pair : Tensor, tuple or dict of Tensor
-        Two examples.
+    inputs : pair of (Tensor, tuple or dict of Tensor)
+        Two examples, and the first with another one.
+    outputs : pair of Tensor of shape (2, *output_shape)
+        Of both, by the same kernels.
     dtype : torch.dtype
         That of the largest rounding in the model.
     """
-    moved, rounding = _moved(task, pair), 10 * torch.finfo(dtype).eps
+    moved, rounding = _moved(task, *outputs), 10 * torch.finfo(dtype).eps
     half = task.input_dtype.itemsize < 4  # whose rounding would hide what is mixed
     if half and (moved > 0 or task.n_parameters <= _MOST_COPIED):
-        moved, dtype = _moved_when_wide(task, pair, moved, dtype)
+        moved, dtype = _moved_when_wide(task, inputs, moved, dtype)
     if torch.finfo(dtype).bits >= 32:
         rounding = 300 * torch.finfo(dtype).eps
     if moved > rounding:
@@ -66,22 +70,20 @@ def check_not_moved(task: Task, pair: Any, dtype: torch.dtype) -> None:
 
 
 def _moved_when_wide(
-    task: Task, pair: Any, moved: float, dtype: torch.dtype
+    task: Task, inputs: tuple[Any, Any], moved: float, dtype: torch.dtype
 ) -> tuple[float, torch.dtype]:
     """The same of the model in float32, and that dtype, if it runs there."""
-    pair = map_tensors(lambda t: t.float() if t.is_floating_point() else t, pair)
+    both = map_tensors(lambda t: t.float() if t.is_floating_point() else t, inputs)
     try:
         wide = replace(task, module=duplicate(task.module).float())
-        return _moved(wide, pair), torch.float32
+        with torch.no_grad(), plain_kernels():
+            return _moved(wide, *map(wide.forward, both)), torch.float32
     except (RuntimeError, ValueError, TypeError):  # a cast inside, quantized weights
         return moved, dtype
 
 
-def _moved(task: Task, pair: Any) -> float:
+def _moved(task: Task, one: Tensor, other: Tensor) -> float:
     """How far the first example's outputs move, relative to the largest."""
-    twins = select_rows(pair, torch.tensor([0, 0], device=task.device), 2)
-    with torch.no_grad(), plain_kernels():
-        one, other = task.forward(pair), task.forward(twins)
     if one.shape != other.shape:
         raise UnsupportedModelError(mixed(task))
     return float((one[0] - other[0]).abs().max()) / (float(one[0].abs().max()) + 1e-30)

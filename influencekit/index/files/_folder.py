@@ -16,6 +16,7 @@ from zlib import crc32
 import numpy as np
 
 from influencekit.utils._archives import DamagedFile
+from influencekit.utils._arguments import check_path
 from influencekit.utils._files import (
     UNFINISHED,
     check_writable,
@@ -69,6 +70,7 @@ def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
     FileExistsError
         If it holds files.
     """
+    check_path("folder", folder)
     folder = Path(folder)
     killed = any(is_abandoned(path, MARK) for path in folder.glob(f"{MARK}*"))
     if killed and not (folder / MANIFEST).exists():
@@ -250,6 +252,7 @@ def read_manifest(folder: str | os.PathLike, kind: str, version: int) -> dict[st
     ValueError
         If it holds something else, in another version, or is damaged.
     """
+    check_path("folder", folder)
     path = Path(folder) / MANIFEST
     if not path.parent.is_dir() or not os.path.lexists(path):
         raise FileNotFoundError(

@@ -23,6 +23,7 @@ from influencekit.index.files._fingerprints import (
 from influencekit.index.files._folder import new_folder, read_manifest, write_manifest
 from influencekit.models._task import TaskList
 from influencekit.utils._archives import DamagedFile
+from influencekit.utils._arguments import check_path
 from influencekit.utils._torch import with_gradients
 
 __all__ = ["load", "save"]
@@ -146,6 +147,7 @@ def load(folder: str | os.PathLike, model: Any) -> Any:
     Nothing is unpickled, no link is followed, and every file is compared with what the manifest
     says of it before it is read. The manifest can name classes of this package only.
     """
+    check_path("folder", folder)
     path = Path(folder)
     manifest = read_manifest(path, FORMAT, VERSION)
     warn_of_versions(path, manifest.get("versions"))
@@ -158,7 +160,7 @@ def load(folder: str | os.PathLike, model: Any) -> Any:
 def _read(path: Path, manifest: dict[str, Any], model: Any) -> Any:
     decoder = Decoder(path, manifest.get("arrays"))
     attributor = decoder.empty(manifest.get("class"), BaseAttributor)
-    settings = {k: decoder.decode(v) for k, v in dict(manifest.get("settings") or {}).items()}
+    settings = {k: decoder.decode(v) for k, v in _named(manifest, "settings")}
     vars(attributor).update(settings)
     models = attributor._read_models(model, (), None)
     if isinstance(models, TaskList) != manifest.get("several"):
@@ -168,9 +170,17 @@ def _read(path: Path, manifest: dict[str, Any], model: Any) -> Any:
         )
     decoder.tasks = each(models)
     check_models(decoder.tasks, manifest.get("models"))
-    state = {k: decoder.decode(v) for k, v in dict(manifest.get("state") or {}).items()}
+    state = {k: decoder.decode(v) for k, v in _named(manifest, "state")}
     vars(attributor).update(state)
     shown = decoder.decode(manifest.get("shown"))
     shown = shown if isinstance(shown, tuple) and len(shown) == 2 else (None, None)
     vars(attributor).update({"_models": models, "task_": decoder.tasks[0], _SHOWN: shown})
     return attributor
+
+
+def _named(manifest: dict[str, Any], part: str) -> Any:
+    """Names and values of a part of a manifest."""
+    found = manifest.get(part)
+    if not isinstance(found, dict):
+        raise DamagedFile(f"the manifest is damaged: its {part} has no names")
+    return found.items()

@@ -74,13 +74,18 @@ def _has_own_way(step: Any) -> bool:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two representations of the same rows agree up to rounding."""
+    """Whether two representations of the same rows agree up to rounding, in each column's unit."""
     if a.shape != b.shape:
         return False
     if sparse.issparse(a) and sparse.issparse(b):
-        a, b = (a - b).tocsr().data, np.zeros(1)
-        return not len(a) or bool(np.abs(a).max() <= 1e-7)
+        return bool((_largest(a - b) <= 1e-6 * _largest(b)).all())
     a, b = np.asarray(a), np.asarray(b)
     if a.dtype.kind not in "fiub" or b.dtype.kind not in "fiub":
         return bool((a == b).all())
-    return bool(np.allclose(a, b, rtol=1e-6, atol=1e-7 * np.abs(b).max(initial=0), equal_nan=True))
+    largest = np.abs(b, where=np.isfinite(b), out=np.zeros(b.shape)).max(axis=0, initial=0.0)
+    return bool(np.allclose(a, b, rtol=1e-6, atol=1e-7 * largest, equal_nan=True))
+
+
+def _largest(matrix: Any) -> np.ndarray:
+    """Largest absolute value of each column of a sparse matrix."""
+    return abs(matrix.tocsc()).max(axis=0).toarray().ravel()

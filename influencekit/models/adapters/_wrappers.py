@@ -49,6 +49,12 @@ class Steps:
             X = _applied(step, X)
         return X
 
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Names of the last step's columns, if every step gives them."""
+        for step in self.transformers:
+            input_features = step.get_feature_names_out(input_features)
+        return input_features
+
     def of_training_rows(self, X: Any, y: Any) -> Any:
         """Training rows as the last step learned from them; see :func:`learned_from`."""
         for step in self.transformers:

@@ -24,15 +24,14 @@ class Attributes:
 
     def __init__(self, module: nn.Module):
         self._parts = [(part, _own(part)) for part in module.modules()]
-        self._contents: list[tuple[Any, Any]] = []
+        self._contents: dict[int, tuple[Any, Any]] = {}
         for _, attributes in self._parts:
             for value in attributes.values():
                 self._note(value)
 
     def _note(self, value: Any) -> None:
-        known = any(value is container for container, _ in self._contents)
-        if isinstance(value, (dict, list, set)) and not known:
-            self._contents.append((value, value.copy()))
+        if isinstance(value, (dict, list, set)) and id(value) not in self._contents:
+            self._contents[id(value)] = value, value.copy()
             for item in value.values() if isinstance(value, dict) else value:
                 self._note(item)
 
@@ -42,7 +41,7 @@ class Attributes:
             for name in _own(part).keys() - attributes.keys():
                 vars(part).pop(name)
             vars(part).update(attributes)
-        for container, content in self._contents:
+        for container, content in self._contents.values():
             container.clear()
             (container.extend if isinstance(container, list) else container.update)(content)
 

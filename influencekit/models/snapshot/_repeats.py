@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import is_
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task
 from influencekit.utils._torch import count_rows, plain_kernels
 
-__all__ = ["State", "check_finite_outputs", "check_outputs", "check_repeats"]
+__all__ = ["State", "are_finite", "check_finite_outputs", "check_outputs", "check_repeats"]
 
 #: Share of the largest output by which two runs of the same examples may differ.
 _ROUNDING = 1e-3
@@ -64,14 +65,17 @@ def check_finite_outputs(task: Task, inputs: Any) -> None:
     ------
     UnsupportedModelError
     """
-    outputs = task.forward(inputs)
-    bad = outputs.isnan() | (outputs == float("inf"))
-    if bool(bad.any()):
+    if not are_finite(task.forward(inputs)):
         raise UnsupportedModelError(
             f"model: the outputs of {task.name} hold NaN or infinity on the first examples"
             f"{_suspects(task.module)}; accepted are finite numbers. Rescale X as for the model's "
             "training, give a model that trained well, or convert it to torch.float64."
         )
+
+
+def are_finite(outputs: Tensor) -> bool:
+    """Whether outputs hold no NaN and no infinity but minus infinity."""
+    return not bool((outputs.isnan() | (outputs == float("inf"))).any())
 
 
 def _suspects(module: nn.Module) -> str:
@@ -87,7 +91,7 @@ def _is_bad(tensor: Tensor) -> bool:
 
 
 class State:
-    """Which tensors a module has, and how often each was changed in place.
+    """Which tensors a module has, how often each was changed in place, its parts, modes and hooks.
 
     Parameters
     ----------
@@ -96,20 +100,47 @@ class State:
 
     def __init__(self, module: nn.Module):
         self.module = module
-        self.before = self._versions()
+        # a tensor that is replaced must not give its identity to another
+        self._tensors = [*module.parameters(), *module.buffers()]
+        self._before = {id(t): _version(t) for t in self._tensors}
+        self._parts = self._modes()
 
-    def _versions(self) -> dict[str, tuple[int, int]]:
-        named: dict[str, Tensor] = {}
-        for name, parameter in self.module.named_parameters():
-            named[f"parameter {name!r}"] = parameter
-        for name, buffer in self.module.named_buffers():
-            named[f"buffer {name!r}"] = buffer
-        return {name: (id(t), t._version) for name, t in named.items()}  # noqa: SLF001  torch has no other name
+    def _modes(self) -> list[tuple]:
+        """Parts with their mode, forward pass and hooks."""
+        return [
+            (part, part.training, vars(part).get("forward"), *_hooks(part))
+            for part in self.module.modules()
+        ]
 
     def changed(self) -> list[str]:
         """Tensors that are others now."""
-        now = self._versions()
-        return [name for name, version in now.items() if self.before.get(name) != version]
+        kinds = {
+            "parameter": self.module.named_parameters(),
+            "buffer": self.module.named_buffers(),
+        }
+        return [
+            f"{kind} {name!r}"
+            for kind, named in kinds.items()
+            for name, t in named
+            if self._before.get(id(t)) != _version(t)
+        ]
+
+    def stays(self) -> bool:
+        """Whether the module is as it was."""
+        now = [*self.module.parameters(), *self.module.buffers()]
+        same = len(now) == len(self._tensors) and all(map(is_, now, self._tensors))
+        unchanged = same and all(self._before[id(t)] == _version(t) for t in now)
+        return unchanged and self._modes() == self._parts
+
+
+def _version(tensor: Tensor) -> int:
+    return tensor._version  # noqa: SLF001  torch has no other name
+
+
+def _hooks(part: nn.Module) -> list[tuple]:
+    """Hooks of a module, with what they are for."""
+    own = ((name, value) for name, value in vars(part).items() if "_hooks" in name and value)
+    return [(name, *hooks.items()) for name, hooks in own if isinstance(hooks, dict)]
 
 
 def check_repeats(task: Task, inputs: Any, outputs: Tensor, state: State) -> None:

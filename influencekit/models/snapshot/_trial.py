@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from skorch import NeuralNet
@@ -14,22 +14,30 @@ from torch.overrides import TorchFunctionMode
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
 from influencekit.models._task import Task
 from influencekit.models.snapshot._kept import Attributes
-from influencekit.models.snapshot._repeats import State, check_outputs, check_repeats
+from influencekit.models.snapshot._repeats import (
+    State,
+    are_finite,
+    check_outputs,
+    check_repeats,
+)
 from influencekit.utils._torch import (
     count_rows,
     has_reentrant_checkpoints,
     plain_kernels,
+    reaches_all,
     select_rows,
     with_gradients,
 )
 
-__all__ = ["idle_parameters", "try_task"]
+__all__ = ["idle_parameters", "try_task", "were_finite"]
 
 _TRIED: WeakSet[Task] = WeakSet()
+#: Examples whose outputs were finite, and the module as it was then.
+_FINITE: WeakKeyDictionary[Task, tuple[Any, State]] = WeakKeyDictionary()
 
 
 @with_gradients
-def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
+def try_task(task: Task, inputs: Callable[[int], Any]) -> Tensor | None:
     """Try a torch model on its first examples, once.
 
     Parameters
@@ -39,6 +47,11 @@ def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
         ``keeps_outputs`` if the module keeps what it computed with gradients.
     inputs : callable
         ``inputs(k)``: the first k examples as a batch.
+
+    Returns
+    -------
+    outputs : Tensor of shape (1, *output_shape) or None
+        Those of the first example, if it was run by itself.
 
     Raises
     ------
@@ -53,7 +66,7 @@ def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
     """
     original = task.estimator.__dict__.get("module_") if _is_skorch(task) else task.estimator
     if task in _TRIED or not isinstance(original, nn.Module):
-        return
+        return None
     _TRIED.add(task)
     pair = _two(inputs(2))
     state = State(task.module)
@@ -64,7 +77,7 @@ def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
     except UnsupportedModelError:
         raise
     except Exception:
-        return  # said where the data are read
+        return None  # said where the data are read
     if before.holds_a_graph():
         object.__setattr__(task, "keeps_outputs", True)  # a fact that data alone tell
         before.put_back()
@@ -77,13 +90,32 @@ def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
         )
     check_outputs(task, pair, outputs)
     check_repeats(task, pair, outputs, state)
-    _find_lost_axis(task, pair, outputs)
+    if are_finite(outputs.detach()) and state.stays():
+        _FINITE[task] = pair, state
+    alone = _first_alone(task, pair, outputs)
     try:
         idle = idle_parameters(task, outputs, inputs)
     except RuntimeError:  # without a backward pass of this kind: said where gradients are taken
-        return
+        return alone
     if idle and not has_reentrant_checkpoints(outputs):
         _say_idle(task, idle)
+    return alone
+
+
+def were_finite(task: Task, inputs: Any) -> bool:
+    """Whether the outputs of these examples are known to be finite, of the module as it is."""
+    pair, state = _FINITE.get(task, (None, None))
+    return state is not None and state.stays() and _same(pair, inputs)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two batches hold the same numbers."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(v, other[k]) for k, v in one.items())
+    both = isinstance(one, (tuple, list)) and isinstance(other, (tuple, list))
+    return both and len(one) == len(other) and all(map(_same, one, other))
 
 
 def _is_skorch(task: Task) -> bool:
@@ -96,8 +128,8 @@ def _two(inputs: Any) -> Any:
     return inputs if n > 1 else select_rows(inputs, torch.tensor([0, 0]), n)
 
 
-def _find_lost_axis(task: Task, pair: Any, outputs: Tensor) -> None:
-    """Compare the first example alone with the first of two: ``x.squeeze()`` drops its axis."""
+def _first_alone(task: Task, pair: Any, outputs: Tensor) -> Tensor | None:
+    """Outputs of the first example alone; None where ``x.squeeze()`` drops its axis."""
     alone = select_rows(pair, slice(0, 1), count_rows(pair))
     try:
         with torch.no_grad(), plain_kernels():
@@ -107,6 +139,7 @@ def _find_lost_axis(task: Task, pair: Any, outputs: Tensor) -> None:
         lost = True
     if lost and len(outputs) == count_rows(pair):
         object.__setattr__(task, "needs_two", True)  # a fact that data alone tell
+    return None if lost else single
 
 
 def idle_parameters(task: Task, outputs: Tensor, inputs: Callable[[int], Any]) -> list[str]:
@@ -151,6 +184,8 @@ def _idle(task: Task, outputs: Tensor) -> list[str]:
     if not outputs.requires_grad:
         return names
     wanted = list(task.parameters.values())
+    if reaches_all(outputs, wanted):  # known without a backward pass
+        return []
     total = outputs.abs().sum() if outputs.is_complex() else outputs.sum()
     found = torch.autograd.grad(total, wanted, allow_unused=True)
     return [name for name, gradient in zip(names, found, strict=True) if gradient is None]

@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 import numpy as np
-from scipy.special import logit
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -80,17 +79,13 @@ def _loss(model: Any, n_outputs: int) -> str:
 
 def _base(model: Any, n_outputs: int) -> tuple[np.ndarray, str]:
     """Score before the first tree, and its rule."""
-    first = model.init_
-    if isinstance(first, str):
+    if isinstance(model.init_, str):
         return np.zeros(n_outputs), "fixed"
     row = np.zeros((1, model.n_features_in_))
+    start = model._raw_predict_init(row)[0]  # noqa: SLF001  versions clip the shares differently
     if not hasattr(model, "classes_"):
-        return np.ravel(first.predict(row)).astype(np.float64), "mean"
-    eps = np.finfo(np.float64).eps
-    share = np.clip(first.predict_proba(row)[0], eps, 1 - eps)
-    if n_outputs == 1:
-        return logit(share[1:]), "log_odds"
-    return np.log(share) - np.log(share).mean(), "centered_log_share"
+        return start, "mean"
+    return start, "log_odds" if n_outputs == 1 else "centered_log_share"
 
 
 def _check_constant(first: Any, name: str) -> None:

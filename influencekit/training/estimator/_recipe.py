@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 from skorch import NeuralNet
+from skorch.callbacks import BatchScoring, EpochScoring
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models.adapters._wrappers import Steps, check_step
@@ -153,10 +154,14 @@ def _check_net(net: NeuralNet, prefix: str) -> None:
             "independent. Give the class (module=Net, module__width=32), or pass "
             "retrain=function(X_subset, y_subset, seed) -> fitted model."
         )
-    for item in net.callbacks if isinstance(net.callbacks, (list, tuple)) else ():
-        name, callback = item if isinstance(item, tuple) else (type(item).__name__, item)
-        monitor = getattr(callback, "monitor", None)
-        if isinstance(monitor, str) and monitor.startswith("valid"):
+    callbacks = list(_callbacks(net))
+    held_out = {_scored(callback) for _, callback in callbacks} - {None}
+    for name, callback in callbacks:
+        own = getattr(callback, "monitor", None)
+        monitor = vars(net).get(f"callbacks__{name}__monitor", own)
+        if not isinstance(monitor, str):
+            continue
+        if monitor.startswith("valid") or monitor.removesuffix("_best") in held_out:
             epochs = len(getattr(net, "history", None) or [])
             raise ValueError(
                 f"model: callback {name!r} monitors {monitor!r}, which does not exist during "
@@ -164,6 +169,25 @@ def _check_net(net: NeuralNet, prefix: str) -> None:
                 f"(train_split=None). Replace it by a fixed number of epochs, for instance "
                 f"model.set_params({prefix}callbacks=None, {prefix}max_epochs={epochs or 20})."
             )
+
+
+def _callbacks(net: NeuralNet) -> Iterator[tuple[str, Any]]:
+    """Callbacks that a net was given, with their names; a class stands for its defaults."""
+    for item in net.callbacks if isinstance(net.callbacks, (list, tuple)) else ():
+        given = item if isinstance(item, tuple) else (None, item)
+        try:
+            callback = given[1]() if isinstance(given[1], type) else given[1]
+        except TypeError:  # its parameters are among those of the net
+            continue
+        yield given[0] or type(callback).__name__, callback
+
+
+def _scored(callback: Any) -> str | None:
+    """Name of a score that a callback takes of held-out rows, which retraining does not have."""
+    if not isinstance(callback, (EpochScoring, BatchScoring)) or callback.on_train:
+        return None
+    scoring = "score" if callback.scoring is None else callback.scoring
+    return callback.name or (scoring if isinstance(scoring, str) else scoring.__name__)
 
 
 def _records(callback: Any) -> bool:

@@ -10,11 +10,12 @@ import torch
 from skorch import NeuralNet
 from skorch.utils import to_device
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from influencekit.models._call import functional_call
 from influencekit.training._randomness import RandomStream, seeded
 from influencekit.training.estimator._recipe import fresh_copy
 from influencekit.training.stack._forward import call_all
+from influencekit.utils._torch import TrueDerivatives
 from influencekit.utils.validation import present
 
 __all__ = ["Data", "NetStack", "collate_all", "initial_stack"]
@@ -29,7 +30,7 @@ class NetLoss(nn.Module):
     ----------
     net : NeuralNet
         An initialized net. Its modules and criteria become children, so that
-        :func:`torch.func.functional_call` can replace their tensors.
+        :func:`functional_call` can replace their tensors.
     """
 
     def __init__(self, net: NeuralNet):
@@ -84,7 +85,8 @@ class NetStack:
 
         def one(tensors: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
             tensors = {**tensors[0], **tensors[1], **self.shared}
-            loss = functional_call(self.loss, tensors, tuple(batch))
+            with TrueDerivatives():  # vmap gives the row of padding a gradient
+                loss = functional_call(self.loss, tensors, tuple(batch))
             # functional_call writes buffers that the forward replaced back into its dictionary
             return loss, {name: tensors[name] for name in buffers}
 

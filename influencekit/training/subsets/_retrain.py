@@ -12,6 +12,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
 
 from influencekit.data._inputs import check_sample_weight
+from influencekit.data._not_taken import same_columns
 from influencekit.data._targets import one_column
 from influencekit.models._estimator_outputs import asked_as_it_is, check_output
 from influencekit.training._diverged import DivergedRuns, warn_kept
@@ -193,6 +194,7 @@ def retrain_on_subsets(
     y, y_query = one_column(y), one_column(y_query)
     n_train = count_rows(X)
     check_data(X, y, X_query, y_query)
+    same_columns(X_query, X, model, "X_query")
     if masks is not None:
         masks = check_masks(masks, n_train)
         n_subsets = len(masks)

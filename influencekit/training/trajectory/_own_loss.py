@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from influencekit.exceptions import TrajectoryError
-from influencekit.utils._torch import MODULE_LOCK, call_module, uncompiled
+from influencekit.models._call import call_module
+from influencekit.utils._torch import MODULE_LOCK, uncompiled
 
 __all__ = ["agreed", "own_loss", "watch_own_loss"]
 

@@ -15,11 +15,12 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from influencekit.exceptions import TrajectoryError
 from influencekit.models._optimizers import optimizers_that
-from influencekit.training.trajectory._replay import (
+from influencekit.training._refused_layers import (
     batch_norms,
-    drops_out,
     refuse_batch_statistics,
+    refuse_embeddings,
 )
+from influencekit.training.trajectory._replay import drops_out
 from influencekit.training.trajectory._trajectory import FolderSnapshots, Snapshot, Trajectory
 from influencekit.training.trajectory.rules._elementwise import ELEMENTWISE
 from influencekit.utils._files import check_writable, writing
@@ -28,6 +29,8 @@ __all__ = ["SLOTS", "Recording", "numbers_of"]
 
 #: Folder of a recording that goes on, inside that of the last complete one.
 _UNFINISHED = "unfinished"
+#: Steps after which a module that drew no random numbers is taken for one that draws none.
+_TRIED_STEPS = 20
 
 SLOTS = (
     *("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "exp_inf", "square_avg"),
@@ -70,6 +73,7 @@ class Recording:
     ):
         self.module, self.optimizer, self.every = module, optimizer, every
         self.folder, self.n_rows, self.reduction = folder, n_rows, reduction
+        refuse_embeddings(module)
         self.names = _names(module, optimizer)
         self.switches = _switches(optimizer)
         self._norms_of_batches = [part for _, part in batch_norms(module)]
@@ -84,7 +88,8 @@ class Recording:
         self._batches: list[np.ndarray] = []
         self._norms: list[float] = []
         self._options: list[dict[str, list[float]]] = []
-        self._drops_out = drops_out(module)
+        #: Whether forward passes draw random numbers; None is not known yet.
+        self._draws: bool | None = drops_out(module) or None
         self._states: list[Tensor] = []
         self._rows: list[np.ndarray] = []
         self._max_norm = np.nan
@@ -113,12 +118,14 @@ class Recording:
             raise TrajectoryError(
                 f"rows: got {found}; accepted are one or more rows from 0 to {self.n_rows - 1}."
             )
-        if self._drops_out:
-            if self._rows:
-                raise TrajectoryError(
-                    "rows: several forward passes before one step of a module that drops out "
-                    "cannot be replayed; accepted is one batch a step, or no dropout."
-                )
+        if self._draws and self._rows:
+            raise TrajectoryError(
+                "rows: several forward passes before one step of a module that drops out "
+                "cannot be replayed; accepted is one batch a step, or no dropout."
+            )
+        if self._rows:
+            self._draws, self._states = False, []
+        elif self._draws is not False:
             self._states.append(torch.get_rng_state())
         self._rows.append(rows)
         if means is not None:
@@ -137,6 +144,8 @@ class Recording:
                 f"trajectory: step {len(self._batches)} of the optimizer came without rows. Call "
                 "rows(indices) of the recorder before the forward pass of each step."
             )
+        if self._draws is None:
+            self._look_for_draws()
         if any(part.training for part in self._norms_of_batches):
             refuse_batch_statistics(self.module)
         if len(self._batches) % self.every == 0:
@@ -145,6 +154,13 @@ class Recording:
         self._norms.append(self._max_norm)
         self._options.append(numbers_of(self.optimizer))
         self._rows = []
+
+    def _look_for_draws(self) -> None:
+        """``F.dropout`` is seen by the random numbers that a step has used."""
+        if not torch.equal(self._states[-1], torch.get_rng_state()):
+            self._draws = True
+        elif len(self._batches) >= _TRIED_STEPS:
+            self._draws, self._states = False, []
 
     def _keep(self) -> None:
         with _recorded_in(self.folder):
@@ -199,7 +215,7 @@ class Recording:
             snapshots=self._snapshots,
             n_rows=self.n_rows,
             reduction=self.reduction,
-            random_states=tuple(self._states) if self._drops_out else None,
+            random_states=tuple(self._states) if self._draws else None,
             **self._forward_passes(),
         )
         if self.folder is not None:
@@ -246,7 +262,7 @@ def _names(module: nn.Module, optimizer: Optimizer) -> dict[int, str]:
             f"Trainer keeps weights in float32). {WEIGHTS_ALONE}"
         )
     names = {id(p): n for n, p in trained.items()}
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    held = {id(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad}
     unknown = [n for i, n in names.items() if i not in held]
     if unknown:
         raise TrajectoryError(
@@ -321,7 +337,7 @@ def _snapshot(optimizer: Optimizer, names: dict[int, str]) -> Snapshot:
     tensors: dict[str, dict[str, Tensor]] = {"theta": {}}
     counts = set()
     for group in optimizer.param_groups:
-        for p in group["params"]:
+        for p in filter(lambda one: id(one) in names, group["params"]):  # without frozen ones
             name, state = names[id(p)], optimizer.state.get(p, {})
             tensors["theta"][name] = p.detach().clone()
             for slot in SLOTS:

@@ -13,10 +13,15 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from influencekit.data._examples import Examples
-from influencekit.exceptions import TrajectoryError, UnsupportedModelError
+from influencekit.exceptions import TrajectoryError
 from influencekit.models._module import copy_module
 from influencekit.models._task import Task
 from influencekit.training._randomness import GLOBAL_STATE_LOCK
+from influencekit.training._refused_layers import (
+    batch_norms,
+    refuse_batch_statistics,
+    refuse_embeddings,
+)
 from influencekit.training.trajectory._own_loss import ROUNDING, agreed, own_loss
 from influencekit.training.trajectory._step_batch import (
     StepBatch,
@@ -34,10 +39,8 @@ __all__ = [
     "FlatModel",
     "Replay",
     "State",
-    "batch_norms",
     "clip_factor",
     "drops_out",
-    "refuse_batch_statistics",
 ]
 
 
@@ -58,6 +61,7 @@ class FlatModel:
         self.dtype = task.input_dtype if dtype is None else dtype
         if not frozen:
             refuse_batch_statistics(task.module)
+        refuse_embeddings(task.module)
         self.training, self.evaluation = (
             replace(task, module=copy_module(task.module).to(self.dtype)) for _ in range(2)
         )
@@ -114,30 +118,6 @@ def drops_out(module: torch.nn.Module) -> bool:
         if isinstance(value := getattr(part, name, 0), float)
     ]
     return any(rate > 0 for rate in rates)
-
-
-def batch_norms(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Layers of batch normalization, with their names."""
-    for name, part in module.named_modules():
-        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  torch has no other name
-            yield name, part
-
-
-def refuse_batch_statistics(module: torch.nn.Module) -> None:
-    """Refuse layers through which the rows of a training batch depend on each other.
-
-    Raises
-    ------
-    UnsupportedModelError
-    """
-    for name, part in batch_norms(module):
-        raise UnsupportedModelError(
-            f"model: layer {name!r} is {type(part).__name__}. In training mode, it makes the "
-            f"loss of a row depend on the other rows of its batch, so a row cannot be "
-            f"removed. Accepted are LayerNorm, GroupNorm or no normalization, and this layer in "
-            f"eval mode during training; FurtherTraining, which keeps the fitted statistics, works "
-            f"with this layer."
-        )
 
 
 @contextmanager

@@ -66,6 +66,20 @@ class Frozen(nn.Module):
         return self.last(nn.functional.gelu(self.norm(self.conv(x))).flatten(1))
 
 
+class Drops(nn.Module):
+    """Dropout by the function, weight normalization, and a frozen bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.utils.parametrizations.weight_norm(nn.Linear(12, 4))
+        self.last = nn.Linear(4, 3)
+        self.first.bias.requires_grad_(False)
+
+    def forward(self, x):
+        z = torch.tanh(self.first(x.flatten(1)))
+        return self.last(nn.functional.dropout(z, 0.3, self.training))
+
+
 def texts(n=12):
     rng = np.random.default_rng(0)
     return torch.tensor(rng.normal(size=(n, 3, 4))), torch.tensor(rng.integers(0, 3, n))
@@ -127,8 +141,9 @@ def slope(kind, make, X, y, row, step=1e-5):
         (Attention, {}, texts),
         (Pictures, {}, pictures),
         (Frozen, {}, pictures),
+        (Drops, {}, texts),
     ],
-    ids=["encoder", "norm first", "attention", "channels last", "frozen statistics"],
+    ids=["encoder", "norm first", "attention", "channels last", "frozen statistics", "drops"],
 )
 def test_scores_equal_differences_of_plain_runs(kind, module, options, data):
     X, y = data()

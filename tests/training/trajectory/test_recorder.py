@@ -348,6 +348,17 @@ class TestRefused:
         ):
             recorder.rows([2, 4])
 
+    @pytest.mark.parametrize("option", [{"max_norm": 1.0}, {"scale_grad_by_freq": True}])
+    def test_embeddings_that_step_otherwise(self, option):
+        module = torch.nn.Sequential(torch.nn.Embedding(3, 2, **option))
+        with (
+            pytest.raises(
+                UnsupportedModelError, match=rf"layer '0' is Embedding with {next(iter(option))}"
+            ),
+            record_trajectory(module, SGD(module.parameters(), lr=0.1), 4),
+        ):
+            pass
+
     def test_parameters_the_optimizer_does_not_hold(self):
         module = Net()
         with (

@@ -1,0 +1,165 @@
+"""Path on which a damping is chosen: products of coordinates are summed by eigenvalue, once.
+
+Eigenvalues in one bin differ by 12% at most, and what is summed is linear in them there. So scores
+and ξ at a damping are sums over bins, and need no products over coordinates.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from influencekit.curvature._spectrum import DampingPath, SubsetSums
+from influencekit.curvature.kronecker._spectrum import KroneckerPath, KroneckerSpectrum
+from influencekit.curvature.kronecker._store import dense_room
+from influencekit.gradients._gradients import Gradients
+from influencekit.gradients.blocks._base import Block
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._outer import OuterBlock
+from influencekit.utils._long_work import chunks
+
+__all__ = ["BinnedPath", "choosing_path"]
+
+#: Bins for each factor of ten, and powers of ten below the largest eigenvalue that they cover.
+_BINS, _DECADES = 20, 9
+
+
+@dataclass
+class BinnedPath(DampingPath):
+    """Products of coordinates by bins of eigenvalues; what is cheap at each damping stays exact.
+
+    Attributes
+    ----------
+    spectrum : KroneckerSpectrum
+    rest : KroneckerPath
+        The path of the layers that are not in bins.
+    values, variances : Tensor of shape (n_bins,), float64
+        Mean eigenvalue of each bin, and the variance within it.
+    by_bin : Tensor of shape (2, n_bins, n_query, n_train)
+        Products of coordinates, and those weighted with what their eigenvalues are above the mean.
+    squares : Tensor of shape (2, n_bins, n_query)
+        The same sums of squared coordinates of queries, times the data's share of eigenvalues.
+    train_weights : Tensor of shape (n_train,), float64
+    """
+
+    spectrum: KroneckerSpectrum
+    rest: KroneckerPath
+    values: Tensor
+    variances: Tensor
+    by_bin: Tensor
+    squares: Tensor
+    train_weights: Tensor
+
+    def products(self, damping: float) -> Tensor:
+        factors = self._factors(1 / (self.values + damping), 1).to(self.by_bin.dtype)
+        # Σ_b Σ_{k in b} c_ik c_jk / (s_k + λ)
+        found = torch.tensordot(factors, self.by_bin, 2)
+        return found + self.rest.products(damping)
+
+    def _factors(self, inverse: Tensor, k: int) -> Tensor:
+        """Factors (2, n_bins) of both sums for ``1 / (s + λ)^k``, from ``1 / (s_b + λ)``."""
+        # with d = s - s_b: 1 / (s_b + λ)^k (1 + k (k + 1) / 2 mean(d²) / (s_b + λ)²), and
+        # -k d / (s_b + λ)^(k + 1)
+        second = k * (k + 1) / 2 * self.variances * inverse.square()
+        return torch.stack([inverse**k * (1 + second), -k * inverse ** (k + 1)])
+
+    def xi(self, dampings: ArrayLike) -> np.ndarray:
+        dampings = np.atleast_1d(np.asarray(dampings, dtype=np.float64))
+        sums = self.rest.power_sums(dampings)
+        for i, damping in enumerate(dampings):
+            inverse = 1 / (self.values + damping)
+            largest = self.spectrum.inverse_table(float(damping)).max()  # the factor of the rest
+            for k in (1, 2, 3):
+                factors = self._factors(inverse, k) / largest**k
+                # Σ_b Σ_{k in b} d_k c_k² / (s_k + λ)^k
+                sums[k - 1, i] += torch.tensordot(factors, self.squares, 2)
+        t1, t2, t3 = sums
+        return (t2 / torch.sqrt(t1 * t3)).cpu().numpy()
+
+    def subset_sums(self, masks: ArrayLike) -> SubsetSums:
+        raise NotImplementedError("Only scores and ξ are needed to choose a damping.")
+
+
+def choosing_path(spectrum: KroneckerSpectrum, rows: Tensor) -> DampingPath:
+    """Some training examples as queries, for scores of all of a spectrum's at many dampings.
+
+    Parameters
+    ----------
+    spectrum : KroneckerSpectrum
+        With the training examples to score.
+    rows : Tensor of int64
+        Positions of the queries among them.
+
+    Returns
+    -------
+    DampingPath
+    """
+    train = spectrum.train
+    names = [
+        name
+        for name, block in train.sample.blocks.items()
+        if _repeats(block) and len(rows) * block.dense_bytes <= dense_room(train) // 2
+    ]
+    needed = 2 * (_DECADES * _BINS + 1) * len(rows) * len(train) * train.sample.dtype.itemsize
+    if not names or not train.is_held or needed > dense_room(train):
+        return spectrum.train_path(rows)
+    others = copy.copy(spectrum)
+    others.bases = {k: basis for k, basis in spectrum.bases.items() if k not in names}
+    weights = spectrum.problem.example_weights
+    rest = KroneckerPath(others, train.take(rows), weights)
+    return BinnedPath(spectrum, rest, *_summed(spectrum, rows, names), weights)
+
+
+def _repeats(block: Block) -> bool:
+    """Whether products with a block's rows cost much at each damping."""
+    return isinstance(block, DenseBlock) or (isinstance(block, OuterBlock) and block.length > 1)
+
+
+def _summed(
+    spectrum: KroneckerSpectrum, rows: Tensor, names: list[str]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean and variance of each bin, its products and weighted squares, over some layers."""
+    train, table = spectrum.train, spectrum.table
+    data = spectrum.data_table / spectrum.data_table.max()
+    largest = table.max()
+    depth = -torch.log10((table / largest).clamp_min(10.0**-_DECADES))
+    bins, n_bins = (depth * _BINS).long(), _DECADES * _BINS + 1
+    counts = torch.bincount(bins, minlength=n_bins)
+    values = torch.bincount(bins, table, minlength=n_bins) / counts.clamp_min(1)
+    like = torch.empty(0, dtype=train.sample.dtype, device=table.device)
+    above = table - values[bins]
+    variances = torch.bincount(bins, above.square(), minlength=n_bins) / counts.clamp_min(1)
+    products = like.new_zeros(2, n_bins, len(rows), len(train))
+    squares = values.new_zeros(2, n_bins, len(rows))
+    queries = next(features for _, features in train.take(rows))
+    for name in names:
+        columns = spectrum.bases[name].columns
+        order = bins[columns].argsort(stable=True)
+        ends = [0, *torch.bincount(bins[columns], minlength=n_bins).cumsum(0).tolist()]
+        places = [(b, slice(*ends[b : b + 2])) for b in range(n_bins) if ends[b] < ends[b + 1]]
+        left = queries.blocks[name].dense()[:, order]
+        own, high = data[columns][order], above[columns][order]
+        for b, place in places:
+            square = left[:, place].to(own.dtype).square() * own[place]
+            squares[:, b] += torch.stack([square.sum(1), square @ high[place]])
+        both = torch.stack([left, left * high.to(left)])
+        for at, right in _dense_parts(train, name):
+            right = right[:, order]
+            for b, place in places:
+                products[:, b, :, at] += both[:, :, place] @ right[:, place].mT
+    return values, variances, products, squares
+
+
+def _dense_parts(train: Gradients, name: str) -> Iterator[tuple[slice, Tensor]]:
+    """Dense coordinates of a layer, of some examples at a time."""
+    for rows, features in train:
+        block = features.blocks[name]
+        for part in chunks(len(features), block.dense_bytes, features.workspace // 2):
+            at = slice(rows.start + part.start, rows.start + part.stop)
+            yield at, block[part].dense()

@@ -1,0 +1,180 @@
+"""Gradients of two examples, each run by itself, that all other ways are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from influencekit.exceptions import UnsupportedModelError
+from influencekit.gradients.layers._candidates import call_shapes
+from influencekit.gradients.layers._groups import Group
+from influencekit.gradients.layers._layers import (
+    AnyLayer,
+    Layer,
+    forward_recorded,
+    layer_blocks,
+)
+from influencekit.gradients.layers._mixing import check_unmixed, mixed
+from influencekit.models._task import Task
+from influencekit.utils._torch import flat_gradient, rounding_floor, select_rows, tolerance
+
+__all__ = ["PAIR", "TRIPLE", "Reference", "agrees"]
+
+#: Positions of two examples, the same with the first again, and one: shapes that fit all are right.
+PAIR, TRIPLE, _ALONE = (0, 1), (0, 1, 0), (0,)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Gradients of two examples, each run by itself.
+
+    Parameters
+    ----------
+    task : Task
+    pair : Tensor, tuple or dict of Tensor
+        Inputs of both examples.
+    outputs : Tensor of shape (2, *output_shape)
+        Of both examples together.
+    cotangents : Tensor of shape (2, *output_shape)
+    rows : dict of str to Tensor of shape (2, numel)
+        Gradients of every parameter.
+    unused : frozenset of str
+        Parameters that the outputs do not depend on.
+    dtype : torch.dtype
+        That of the largest rounding in the model.
+    """
+
+    task: Task
+    pair: Any
+    outputs: Tensor
+    cotangents: Tensor
+    rows: dict[str, Tensor]
+    unused: frozenset[str]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        pair: Any,
+        alone: Sequence[Any],
+        outputs: Tensor,
+        dtype: torch.dtype,
+        watch: Sequence[Layer] = (),
+    ) -> tuple[Reference, dict[int, list]]:
+        """Differentiate both examples; refuse a model whose examples depend on each other.
+
+        Second are the shapes of the watched layers' calls by the first example alone.
+        """
+        rows: dict[str, list] = {name: [] for name in task.parameters}
+        wanted, used = tuple(task.parameters.values()), set()
+        seen: dict[int, list] = {}
+        cotangents = _pattern(outputs)
+        for i, inputs in enumerate(alone):
+            single, calls = _forward_alone(task, () if i else watch, inputs)
+            seen = seen if i else call_shapes(calls)
+            if not task.convex:  # whose module is the package's own
+                check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
+            grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
+            for (name, p), g in zip(task.parameters.items(), grads, strict=True):
+                rows[name].append(flat_gradient(g, p))
+                used |= {name} if g is not None else set()
+        found = {name: torch.stack(parts) for name, parts in rows.items()}
+        unused = frozenset(set(found) - used)
+        return cls(task, pair, outputs.detach(), cotangents, found, unused, dtype), seen
+
+    @cached_property
+    def scale(self) -> float:
+        """The largest entry of all gradients."""
+        return max((float(g.abs().max()) for g in self.rows.values() if g.numel()), default=0.0)
+
+    def agrees(self, found: Tensor, names: Sequence[str], order: Sequence[int] = PAIR) -> bool:
+        """Whether rows are the gradients of these parameters, for the examples in some order."""
+        expected = torch.cat([self.rows[name] for name in names], dim=1)[list(order)]
+        return agrees(found, expected, self.scale, self.dtype)
+
+    def groups(
+        self, layers: Sequence[AnyLayer], outputs: Tensor, calls: list, order: Sequence[int] = PAIR
+    ) -> list[Group]:
+        """The layers, by weight, whose gradients agree, from a pass over examples in some order."""
+        names = {id(p): name for name, p in self.task.parameters.items()}
+        options: dict = {"keep_factors": True, "dtype": self.task.dtype}
+        cotangents = self.cotangents[list(order), None]
+        blocks = layer_blocks(layers, outputs, calls, cotangents, **options)
+        good = []
+        for group in _by_place(layers):
+            own = tuple(names[id(p)] for p in group[0].trained)
+            if any(layer.name not in blocks for layer in group):
+                continue
+            found = reduce(torch.add, (blocks[layer.name].dense() for layer in group))
+            if self.agrees(found, own, order):
+                good.append(Group(tuple(group), own))
+        return good
+
+    def tried(self, layers: Sequence[AnyLayer]) -> list[Group]:
+        """The same from passes over three and two examples; none where they or one alone fail."""
+        groups = [Group(tuple(layers), ())]
+        for order in (TRIPLE, PAIR):
+            some = [layer for group in groups for layer in group.layers]
+            groups = self._tried(some, order) if some else []
+        some = [layer for group in groups for layer in group.layers]
+        if some and not self.task.needs_two and self._recorded(some, _ALONE) is None:
+            return []
+        return groups
+
+    def _tried(self, layers: Sequence[AnyLayer], order: Sequence[int]) -> list[Group]:
+        found = self._recorded(layers, order)
+        try:
+            return [] if found is None else self.groups(layers, *found, order)
+        except Exception:  # whatever a rule raises for an expanded tensor
+            return []
+
+    def _recorded(
+        self, layers: Sequence[AnyLayer], order: Sequence[int]
+    ) -> tuple[Tensor, list] | None:
+        """Outputs and calls of the layers for the examples in some order, if outputs stay."""
+        rows = torch.tensor(order, device=self.outputs.device)
+        inputs = select_rows(self.pair, rows, len(self.outputs))
+        expected = self.outputs[rows]
+        try:
+            outputs, calls = forward_recorded(self.task, layers, inputs)
+            found, size = outputs.detach(), float(expected.abs().max())
+            return (outputs, calls) if agrees(found, expected, size, self.dtype) else None
+        except Exception:  # whatever a model raises that does not take an expanded tensor
+            return None
+
+
+def _by_place(layers: Sequence[AnyLayer]) -> list[list[AnyLayer]]:
+    """Layers grouped by weight, in order of their first use."""
+    groups: dict[int, list[AnyLayer]] = {}
+    for layer in layers:
+        groups.setdefault(layer.place, []).append(layer)
+    return list(groups.values())
+
+
+def _pattern(outputs: Tensor) -> Tensor:
+    """Cotangents without zeros or symmetry, the same on every device."""
+    count = torch.arange(1, outputs.numel() + 1, device=outputs.device, dtype=torch.float32)
+    return torch.cos(count).to(outputs.dtype).view(outputs.shape)
+
+
+def agrees(found: Tensor, expected: Tensor, scale: float, dtype: torch.dtype) -> bool:
+    """Whether gradients agree, given the largest gradient of all parameters."""
+    floor = rounding_floor(dtype) * scale
+    allowed = tolerance(dtype) * float(expected.abs().max()) + floor
+    return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
+
+
+def _forward_alone(task: Task, layers: Sequence[Layer], inputs: Any) -> tuple[Tensor, list]:
+    """Outputs of a single example, and calls of some layers."""
+    try:
+        return forward_recorded(task, layers, inputs)
+    except (RuntimeError, ValueError) as error:
+        raise UnsupportedModelError(
+            f"{mixed(task)} The first example alone fails with: {error}"
+        ) from error
