@@ -59,16 +59,15 @@ def methods(problem, net, optimizer: str, options: dict, curvature: dict) -> dic
     return found
 
 
-def by_horizon(make, measured, net, problem) -> np.ndarray:
-    """Scores at every horizon; computed once where they do not depend on it."""
-    found, last = [], None
+def by_horizon(make, measured, net, problem, known: dict) -> np.ndarray:
+    """Scores at every horizon; ``known`` keeps those of each attributor, as some stay the same."""
+    found = []
     for epochs in measured.horizons:
         attributor = make(int(epochs))
-        depends = getattr(attributor, "further_training", None) is not None
-        if last is None or depends:
-            fitted = attributor.fit(net, *problem.train)
-            last = measured.pick(fitted.score(*problem.test))
-        found.append(last)
+        key = str(attributor.get_params()), type(attributor)
+        if key not in known:
+            known[key] = attributor.fit(net, *problem.train).score(*problem.test)
+        found.append(measured.pick(known[key]))
     return np.stack(found)
 
 
@@ -80,10 +79,10 @@ def seed_curve(gold, picked: dict, test: tuple) -> tuple[list[int], dict]:
     return sizes, agreement_by_seeds(gold.iter_seeds(*test), picked, n_repeats=sizes).best()
 
 
-def judged(make, measured, net, problem) -> tuple[dict, np.ndarray | None]:
+def judged(make, measured, net, problem, known=None) -> tuple[dict, np.ndarray | None]:
     """Agreement of a method with the gold standard, or its error; and its scores."""
     try:
-        scores = by_horizon(make, measured, net, problem)
+        scores = by_horizon(make, measured, net, problem, {} if known is None else known)
     except (ValueError, MemoryError, RuntimeError) as error:
         return {"error": f"{type(error).__name__}: {error}"[:200]}, None
     result = measured.agreement(scores)
