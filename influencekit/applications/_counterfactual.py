@@ -173,8 +173,7 @@ default="demographic_parity"
     shapes = [np.shape(values) for values in (probabilities, y, sensitive)]
     if len(shapes[0]) != 1 or shapes[1] != shapes[0] or shapes[2][:1] != shapes[0]:
         raise ValueError(
-            f"probabilities, y, sensitive: got {', '.join(map(str, shapes))}; accepted: one "
-            "shape (n,)."
+            f"probabilities, y, sensitive: got {', '.join(map(str, shapes))}; accepted: one shape."
         )
     check_threshold(threshold)
     compare_row_labels(probabilities=probabilities, y=y, sensitive=sensitive)

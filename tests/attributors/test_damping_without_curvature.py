@@ -57,3 +57,19 @@ def test_rounding_of_directions_without_curvature_does_not_choose(curvature):
         for size in (1, 2, 3, 6)
     ]
     np.testing.assert_allclose(found, found[0], rtol=1e-3)
+
+
+def test_rounding_beside_what_reaches_outside_does_not_choose():
+    # float32, and half of the rows have linear losses: at a tiny damping rounding counts too
+    rng = np.random.default_rng(3)
+    many = rng.normal(size=(12, 5)).astype(np.float32)
+    far = np.where(np.arange(12) % 2, 50.0, 0.3)[:, None].astype(np.float32)
+    torch.manual_seed(3)
+    net = tanh_net(5, 8, 1).float()
+    y = net(torch.tensor(many)).detach().numpy() - far
+    task = as_task(net, loss=nn.HuberLoss())
+    fits = [InfluenceFunction("arnoldi", batch_size=b).fit(task, many, y) for b in (1, 2, 5, 12)]
+    found = [fitted.damping_ for fitted in fits]
+    np.testing.assert_allclose(found, found[0], rtol=1e-3)
+    eigenvalues = sorted(fits[0].curvature_.eigenvalues.tolist())
+    assert found[0] > 1e-6 * eigenvalues[-1]

@@ -1,5 +1,7 @@
 """How many rows the checks of a model's gradients take, and when they are done again."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from influencekit import GradDot, as_task
 from influencekit.data._examples import make_examples
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._engine import GradientEngine
+from influencekit.models.snapshot._repeats import State
 
 SEEN: list[int] = []
 
@@ -191,3 +194,14 @@ def test_layers_keep_factors_where_a_lone_example_has_another_shape():
     layout = _layout(as_task(net, loss=nn.CrossEntropyLoss()), x)
     assert not layout.rest
     assert [layer.name for layer in layout.layers] == ["a", "b"]
+
+
+def test_a_copy_of_a_state_is_looked_at_again():
+    state = State(nn.Linear(3, 2))
+    copied = copy.deepcopy(state)
+    assert state.stays()
+    assert not copied.stays()  # torch counts its changes from 0
+    with torch.no_grad():
+        state.module.weight.add_(1)
+    assert not state.stays()
+    assert state.changed() == ["parameter 'weight'"]

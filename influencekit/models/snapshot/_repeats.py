@@ -102,8 +102,12 @@ class State:
         self.module = module
         # a tensor that is replaced must not give its identity to another
         self._tensors = [*module.parameters(), *module.buffers()]
-        self._before = {id(t): _version(t) for t in self._tensors}
+        self._versions = [_version(t) for t in self._tensors]
         self._parts = self._modes()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # tensors of a copy count from 0, so that it is looked at again
+        return {**vars(self), "_versions": [-1] * len(self._tensors)}
 
     def _modes(self) -> list[tuple]:
         """Parts with their mode, forward pass and hooks."""
@@ -118,18 +122,19 @@ class State:
             "parameter": self.module.named_parameters(),
             "buffer": self.module.named_buffers(),
         }
+        before = {id(t): version for t, version in zip(self._tensors, self._versions, strict=True)}
         return [
             f"{kind} {name!r}"
             for kind, named in kinds.items()
             for name, t in named
-            if self._before.get(id(t)) != _version(t)
+            if before.get(id(t)) != _version(t)
         ]
 
     def stays(self) -> bool:
         """Whether the module is as it was."""
         now = [*self.module.parameters(), *self.module.buffers()]
         same = len(now) == len(self._tensors) and all(map(is_, now, self._tensors))
-        unchanged = same and all(self._before[id(t)] == _version(t) for t in now)
+        unchanged = same and self._versions == list(map(_version, now))
         return unchanged and self._modes() == self._parts
 
 
