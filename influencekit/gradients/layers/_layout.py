@@ -101,7 +101,7 @@ def forget_changed(task: Task) -> None:
     """Forget how gradients are computed if the module is not what it was then."""
     known = _KNOWN.get(task)
     if known is not None and known.state is not None and not known.state.stays():
-        del _KNOWN[task]
+        _KNOWN.pop(task, None)  # another thread may have done it
 
 
 def discover(task: Task, first_inputs: Callable[[], Any]) -> Layout:
@@ -126,9 +126,10 @@ def discover(task: Task, first_inputs: Callable[[], Any]) -> Layout:
     UnsupportedModelError
         If an example's outputs depend on the other examples in the batch.
     """
-    if task not in _KNOWN:
-        _KNOWN[task] = _discover(task, first_inputs())
-    return _KNOWN[task]
+    known = _KNOWN.get(task)
+    if known is None:
+        known = _KNOWN[task] = _discover(task, first_inputs())
+    return known
 
 
 def _discover(task: Task, inputs: Any) -> Layout:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task
-from influencekit.utils._torch import count_rows, plain_kernels
+from influencekit.utils._torch import MODULE_LOCK, count_rows, plain_kernels
 
 __all__ = ["State", "are_finite", "check_finite_outputs", "check_outputs", "check_repeats"]
 
@@ -111,10 +111,11 @@ class State:
 
     def _modes(self) -> list[tuple]:
         """Parts with their mode, forward pass and hooks."""
-        return [
-            (part, part.training, vars(part).get("forward"), *_hooks(part))
-            for part in self.module.modules()
-        ]
+        with MODULE_LOCK:  # hooks of a pass in another thread are no change
+            return [
+                (part, part.training, vars(part).get("forward"), *_hooks(part))
+                for part in self.module.modules()
+            ]
 
     def changed(self) -> list[str]:
         """Tensors that are others now."""
