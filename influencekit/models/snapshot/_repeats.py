@@ -111,7 +111,7 @@ class State:
 
     def _modes(self) -> list[tuple]:
         """Parts with their mode, forward pass and hooks."""
-        with MODULE_LOCK:  # hooks of a pass in another thread are no change
+        with MODULE_LOCK:  # a pass in another thread puts hooks that do not count
             return [
                 (part, part.training, vars(part).get("forward"), *_hooks(part))
                 for part in self.module.modules()
