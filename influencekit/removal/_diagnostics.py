@@ -70,8 +70,8 @@ def influence_diagnostics(model: Any, X: Any, y: Any, *, sample_weight: Any = No
     >>> from influencekit import influence_diagnostics
     >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
     >>> table = influence_diagnostics(LinearRegression().fit(X, y), X, y)
-    >>> table["cooks_d"].idxmax(), round(table["hat_diag"].sum(), 6)
-    (382, np.float64(11.0))
+    >>> table["cooks_d"].idxmax(), round(float(table["hat_diag"].sum()), 6)
+    (382, 11.0)
     """
     pd = import_optional("pandas", "influence_diagnostics")
     task = as_task(model)
