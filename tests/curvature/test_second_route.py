@@ -91,13 +91,16 @@ def test_gauss_newton_products(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_hessian_products(name):
     net, X, y = case(name)
-    if name == "bag":  # its second derivative by an equal layer that has one
+    same = net  # second derivatives by an equal net that has right ones
+    if name == "bag":
         same = nn.Sequential(nn.Embedding(5, 3), _Mean(), nn.Linear(3, 3))
         same[0].load_state_dict(net.layer.state_dict())
         same[2].load_state_dict(net.head.state_dict())
+    if name == "weight_norm":
+        same = nn.Sequential(_Normed(*net.layer.parameters()), net.head)
     torch._C._set_mkldnn_enabled(False)
     try:
-        H = hessian(same if name == "bag" else net, CE, X, y, N)
+        H = hessian(same, CE, X, y, N)
     finally:
         torch._C._set_mkldnn_enabled(True)
     damping = max(0.3, 1.5 * -float(torch.linalg.eigvalsh(H)[0]))
@@ -106,6 +109,18 @@ def test_hessian_products(name):
     how = InfluenceFunction(ConjugateGradient("hessian", rtol=1e-9), damping, random_state=0)
     how.fit(as_task(net.double(), loss=CE), X[:N], y[:N])
     assert relative_error(how.score(X[N:], y[N:]), expected) < 1e-6
+
+
+class _Normed(nn.Module):
+    """A linear layer with the direction and the length of its rows, in torch's plain steps."""
+
+    def __init__(self, bias, lengths, directions):
+        super().__init__()
+        self.bias, self.lengths, self.directions = bias, lengths, directions
+
+    def forward(self, x):
+        rows = self.directions / self.directions.square().sum(1, keepdim=True).sqrt()
+        return F.linear(x, self.lengths * rows, self.bias)
 
 
 class _Mean(nn.Module):
