@@ -1,5 +1,6 @@
 """What a block computes from the form it is held in, against its dense rows."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -94,13 +95,16 @@ def test_longer_and_elsewhere(make):
 
 
 def test_products_of_few_long_rows_are_summed_in_a_finer_dtype():
-    left, right = (
-        torch.randn(rows, 40_000, generator=torch.Generator().manual_seed(rows)) for rows in (3, 2)
-    )
+    left, right = torch.zeros(3, 40_000), torch.zeros(2, 40_000)
+    # one whole number in each part: float32 holds each product, and not their sum
+    columns = torch.tensor([0, 20_000, 39_000])
+    left[:, columns] = torch.tensor([[2.0**13, 1, 1], [2.0**14, 3, 1], [1, 2, 5]])
+    right[:, columns] = torch.tensor([[2.0**13, 1, 3], [2.0**12, 1, 7]])
     out = torch.ones(3, 2, dtype=torch.float64)
     add_products(left, right, out)
     expected = 1 + left.double().numpy() @ right.double().numpy().T
-    assert abs(out.numpy() - expected).max() < 2e-4
+    assert (expected[:2] != expected[:2].astype(np.float32)).any()
+    np.testing.assert_array_equal(out.numpy(), expected)
 
 
 @pytest.mark.parametrize("add", [False, True])
