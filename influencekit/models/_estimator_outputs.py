@@ -16,6 +16,7 @@ from skorch import NeuralNet
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._has_trees import boosts_trees, has_trees, inner_model, votes_of
+from influencekit.models._own_predictions import own_methods
 from influencekit.models._task import as_task
 from influencekit.utils._suggest import did_you_mean
 
@@ -71,10 +72,22 @@ def asked_as_it_is(model: Any, output: Any) -> bool:
     if hasattr(output, "of_model") and isinstance(inner_model(model), _WITH_MORE):
         return True  # natural outputs are those of the classifier inside
     if not has_trees(model):
-        return not has_gradients(model)
+        return not has_gradients(model) or _predicts_itself(model)
     if callable(output):  # a function of natural outputs is for trees that TreeInfluence reads
         return hasattr(output, "of_model") or not _takes(output, 2)
     return output != "logit"
+
+
+def _predicts_itself(model: Any) -> bool:
+    """Whether an estimator has methods of its own in place of scikit-learn's."""
+    registered = as_task.registry  # type: ignore[attr-defined]
+    asked = [model, inner_model(model)]
+    return any(
+        isinstance(one, BaseEstimator)
+        and not isinstance(one, NeuralNet)
+        and bool(own_methods(one, registered)[1])
+        for one in asked
+    )
 
 
 def check_output(model: Any, output: Any, has_targets: bool) -> None:

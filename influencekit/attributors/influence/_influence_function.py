@@ -35,9 +35,7 @@ from influencekit.attributors.influence._deviations import (
 from influencekit.attributors.influence._fitted_influence import (
     FittedInfluence,
     checked_factorized,
-    gradient_ratio,
     warn_unless_projected,
-    warn_unless_stationary,
 )
 from influencekit.attributors.influence._influential_rows import FindsRows
 from influencekit.attributors.influence._predicted_endpoint import predicted_task, unmoved_task
@@ -45,6 +43,11 @@ from influencekit.attributors.influence._removes_rows import (
     RemovesRows,
     coefficient_scores,
     exact_removal,
+)
+from influencekit.attributors.influence._stationary import (
+    gradient_ratio,
+    warn_unless_stationary,
+    whitened_ratio,
 )
 from influencekit.base import BaseAttributor
 from influencekit.curvature._base import FittedCurvature
@@ -273,7 +276,8 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
         fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output, asked)
         fitted.looks_at_leverage = self.at == "model"
         if self.at == "model":
-            warn_unless_stationary(fitted.gradient_ratio, problem)
+            whitened = whitened_ratio(factorized, problem)
+            warn_unless_stationary(fitted.gradient_ratio, problem, whitened)
         if self.removal_order != "first" or self.output == "coef":
             fitted = exact_removal(self, fitted)
         return self._at(fitted, self.damping)

@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._has_trees import has_trees
+from influencekit.models._own_predictions import check_predictions
 from influencekit.models._task import Task, as_task
 from influencekit.models.adapters._held_out_rows import SplitRows, check_seed
 from influencekit.models.adapters._wrappers import BaseSearchCV, behind_steps, best_of
@@ -74,6 +75,7 @@ def tree_task(model: Any) -> Task:
         return tree_task(model.estimator)
     for kind in type(model).__mro__:
         if kind.__name__ in _READERS:
+            check_predictions(model)
             return _task(model, _READERS[kind.__name__](model))
     raise _no_trees(type(model).__name__)
 
