@@ -144,3 +144,21 @@ def count_of_wrong(probabilities: np.ndarray, labels: np.ndarray) -> int:
         if n_surest:
             found += size * np.mean(labels[surest] != k)
     return round(found)
+
+
+def way_to_probabilities(model: Any) -> str:
+    """How a classifier gets probabilities, as the end of a sentence; nothing where it cannot.
+
+    Parameters
+    ----------
+    model : classifier without ``predict_proba``
+
+    Returns
+    -------
+    str
+    """
+    if getattr(model, "voting", None) == "hard":
+        return ", or set voting='soft'"
+    if hasattr(model, "decision_function"):
+        return ", or wrap it in scikit-learn's CalibratedClassifierCV"
+    return ""

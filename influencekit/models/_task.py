@@ -19,10 +19,10 @@ from influencekit.models._balanced import balanced_weights
 from influencekit.models._call import call_module
 from influencekit.models._module import duplicate
 from influencekit.models._no_gradients import no_gradients
-from influencekit.models._own_predictions import refuse_other_predictions
 from influencekit.models._several_outputs import loss_output
 from influencekit.models.losses._base import OutputLoss, class_positions
 from influencekit.models.snapshot._kept import put_back
+from influencekit.models.snapshot._own_predictions import refuse_other_predictions
 from influencekit.utils._torch import (
     MODULE_LOCK,
     count_rows,

@@ -23,9 +23,7 @@ def parameters(model):
 
 def changes(model, target):
     """Parameters minus those without each row, from refits."""
-    refits = [
-        clone(model).fit(np.delete(X, j, 0), np.delete(target, j)) for j in range(n)
-    ]
+    refits = [clone(model).fit(np.delete(X, j, 0), np.delete(target, j)) for j in range(n)]
     return parameters(model)[:, None] - np.stack([parameters(one) for one in refits], axis=1)
 
 

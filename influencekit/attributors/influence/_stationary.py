@@ -92,14 +92,16 @@ def whitened_ratio(curvature: FittedCurvature, problem: CurvatureProblem) -> flo
     return float(torch.sqrt(pull.square().to(inverse) @ inverse / square)) if square > 0 else 0.0
 
 
-def warn_unless_stationary(ratio: float, problem: CurvatureProblem, whitened: float = 0.0) -> None:
+def warn_unless_stationary(
+    ratio: float, problem: CurvatureProblem, curvature: FittedCurvature
+) -> None:
     """Warn if the model is far from a stationary point.
 
     The gradient on a sample of the rows is not 0 where that on all rows is. Only what is beyond the
     sample's error is judged.
     """
-    task = problem.engine.task
-    examples = problem.examples
+    task, examples = problem.engine.task, problem.examples
+    whitened = whitened_ratio(curvature, problem)
     if whitened > max(ratio, SOLVED_WHITENED):
         ratio = whitened
     least = ratio
@@ -111,8 +113,9 @@ def warn_unless_stationary(ratio: float, problem: CurvatureProblem, whitened: fl
             return
         warn_user(
             f"The training gradient of {task.name} is {ratio:.2g} times the size of one example's "
-            f"gradient; a solver leaves less than 1e-3. {_likely_cause(task, met, len(examples))} Scores can "
-            f"still rank examples, but their size does not match leave-one-out effects.",
+            f"gradient; a solver leaves less than 1e-3. "
+            f"{_likely_cause(task, met, len(examples))} Scores can still rank "
+            f"examples, but their size does not match leave-one-out effects.",
             NotStationaryWarning,
         )
         return

@@ -225,7 +225,7 @@ def has_free_intercept(task: Task) -> bool:
 
 
 def scales(task: Task) -> bool:
-    """Whether columns are scaled where they are not centered: that takes the space of parameters."""
+    """Whether columns are scaled where they are not centered, in the space of parameters."""
     return task.n_parameters <= LARGEST_CENTERED
 
 

@@ -17,8 +17,8 @@ from skorch import NeuralNet
 from skorch.callbacks import BatchScoring, EpochScoring
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._own_predictions import own_methods
 from influencekit.models.adapters._wrappers import Steps, check_step
+from influencekit.models.snapshot._own_predictions import own_methods
 from influencekit.training.trajectory._recorder import TrajectoryRecorder
 
 __all__ = ["Recipe", "device_of", "fresh_copy", "match_net_dtype", "read_recipe", "weighted_fit"]

@@ -42,6 +42,8 @@ def own_methods(model: Any, registered: Any = ()) -> tuple[type, list[str]]:
         Those that the model's class, or the object itself, defines itself.
     """
     above: list[type] = []
+    if not isinstance(model, BaseEstimator) or isinstance(model, NeuralNet):
+        return type(model), []
     for base in type(model).__mro__:
         if base in registered or base.__module__.partition(".")[0] in _KNOWN:
             break
@@ -67,8 +69,7 @@ def refuse_other_predictions(as_task: Callable) -> Callable:
     @wraps(as_task)
     def checked(model: Any, *args: Any, **options: Any) -> Any:
         task = as_task(model, *args, **options)
-        if isinstance(model, BaseEstimator) and not isinstance(model, NeuralNet):
-            check_predictions(model, as_task.registry)  # type: ignore[attr-defined]
+        check_predictions(model, as_task.registry)  # type: ignore[attr-defined]
         return task
 
     return checked
@@ -91,11 +92,11 @@ def check_predictions(model: Any, registered: Any = ()) -> None:
     differing = [name for name in names if not _agree(model, base, name)]
     if differing:
         raise UnsupportedModelError(
-            f"model: {type(model).__name__} has its own {' and '.join(differing)}, which may differ "
-            f"from that of {base.__name__}, and scores would explain {base.__name__}. Accepted is "
-            f"a model that predicts as {base.__name__} does, or a class with an adapter of its "
-            f"own: @as_task.register. Tools that retrain, such as retrain_on_subsets, take "
-            f"{type(model).__name__} and ask it as it is."
+            f"model: {type(model).__name__} has its own {' and '.join(differing)}, which may "
+            f"differ from that of {base.__name__}, and scores would explain {base.__name__}. "
+            f"Accepted is a model that predicts as {base.__name__} does, or a class with an "
+            f"adapter of its own: @as_task.register. Tools that retrain, such as "
+            f"retrain_on_subsets, take {type(model).__name__} and ask it as it is."
         )
 
 
@@ -109,7 +110,7 @@ def _agree(model: Any, base: type, name: str) -> bool:
         try:
             own = np.asarray(getattr(model, name)(rows))
             known = np.asarray(getattr(base, name)(model, rows))
-        except Exception:  # noqa: BLE001  whatever a stranger's method raises: it is not known
+        except Exception:
             return False
     if own.shape != known.shape or own.dtype.kind not in "fiu" or known.dtype.kind not in "fiu":
         return np.array_equal(own, known)
