@@ -74,9 +74,9 @@ def _warn_of_free_coefficients(fitted: Any, picked: np.ndarray) -> None:
     if n_free:
         warn_user(
             f"{n_free} of these {len(picked)} coefficients of {fitted.task.name} are not "
-            f"determined by the data: a column without a penalty is a sum of others, or constant. Scores are "
-            f"those of the smallest coefficients, which a solver may not have taken; predictions "
-            f"do not depend on it. Leave such columns out, or fit the model with a penalty.",
+            f"determined by the data: a column without a penalty is a sum of others, or constant. "
+            f"Scores are those of the smallest coefficients, which a solver may not have taken; "
+            f"predictions do not depend on it. Leave such columns out, or fit with a penalty.",
             InfluenceKitWarning,
         )
 
