@@ -357,7 +357,7 @@ def no_probabilities(model: Any) -> TypeError:
     """What is said of a classifier without ``predict_proba``."""
     return TypeError(
         f"estimator: {type(model).__name__} does not have class probabilities (predict_proba). "
-        f"Use a classifier that has them{way_to_probabilities(model)}."
+        f"Use a classifier that has them, or {way_to_probabilities(model)}."
     )
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "kept_rows",
     "normalized_margin",
     "spare_classes",
+    "way_to_probabilities",
 ]
 
 #: Rows of a class that are never left out of a fit.
@@ -147,18 +148,15 @@ def count_of_wrong(probabilities: np.ndarray, labels: np.ndarray) -> int:
 
 
 def way_to_probabilities(model: Any) -> str:
-    """How a classifier gets probabilities, as the end of a sentence; nothing where it cannot.
+    """How a classifier without ``predict_proba`` gets probabilities, as a part of a sentence.
 
     Parameters
     ----------
-    model : classifier without ``predict_proba``
+    model : classifier
 
     Returns
     -------
     str
     """
-    if getattr(model, "voting", None) == "hard":
-        return ", or set voting='soft'"
-    if hasattr(model, "decision_function"):
-        return ", or wrap it in scikit-learn's CalibratedClassifierCV"
-    return ""
+    hard = getattr(model, "voting", None) == "hard"
+    return "set voting='soft'" if hard else "wrap it in scikit-learn's CalibratedClassifierCV"

@@ -96,7 +96,8 @@ def check_reads(attributor: Any, estimator: Any, way_out: str) -> None:
         other = has_trees(last) and not isinstance(attributor, TreeInfluence)
         trees = " For trees take attributor=TreeInfluence()." if other else ""
         if is_classifier(last) and not gives_probabilities(last):
-            way_out = f"Take a classifier with probabilities{way_to_probabilities(last)}. {way_out}"
+            way = way_to_probabilities(last)
+            way_out = f"{way[0].upper()}{way[1:]}. {way_out}"
         raise UnsupportedModelError(
             f"attributor: {type(attributor).__name__} cannot read {type(last).__name__}.{trees} "
             f"{way_out} ({error})"

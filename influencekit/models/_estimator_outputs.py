@@ -79,7 +79,7 @@ def asked_as_it_is(model: Any, output: Any) -> bool:
     if hasattr(output, "of_model") and isinstance(inner_model(model), _WITH_MORE):
         return True  # natural outputs are those of the classifier inside
     if not has_trees(model):
-        registered = as_task.registry  # type: ignore[attr-defined]
+        registered = as_task.registry
         own = any(own_methods(one, registered)[1] for one in (model, inner_model(model)))
         own = own or (not callable(output) and learns_units(model))
         return own or not has_gradients(model)

@@ -40,7 +40,7 @@ def plain_task(model: Any, categories: bool = False) -> Task:
     model : fitted model or Task
     categories : bool, default=False
         Whether columns of categories may be read as the numbers of their categories, which tell
-        rows apart but are no distances.
+        rows apart but have no order.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def _text_names(model: Any) -> Any:
 
 
 def _decides_alone(model: Any) -> bool:
-    """Whether decisions are all that is known beside the label."""
+    """Whether a classifier has decisions but no probabilities."""
     return not hasattr(model, "predict_proba") and hasattr(model, "decision_function")
 
 

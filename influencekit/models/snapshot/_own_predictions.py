@@ -5,13 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 
 from influencekit.exceptions import UnsupportedModelError
+
+F = TypeVar("F", bound=Callable)
 
 __all__ = ["check_predictions", "own_methods", "refuse_other_predictions"]
 
@@ -54,7 +56,7 @@ def own_methods(model: Any, registered: Any = ()) -> tuple[type, list[str]]:
     return base, [name for name in _METHODS if name in defined and hasattr(base, name)]
 
 
-def refuse_other_predictions(as_task: Callable) -> Callable:
+def refuse_other_predictions(as_task: F) -> F:
     """Refuse a subclass of a known estimator whose predictions are not those of that estimator.
 
     Parameters
@@ -69,10 +71,10 @@ def refuse_other_predictions(as_task: Callable) -> Callable:
     @wraps(as_task)
     def checked(model: Any, *args: Any, **options: Any) -> Any:
         task = as_task(model, *args, **options)
-        check_predictions(model, as_task.registry)  # type: ignore[attr-defined]
+        check_predictions(model, cast(Any, as_task).registry)
         return task
 
-    return checked
+    return cast(F, checked)
 
 
 def check_predictions(model: Any, registered: Any = ()) -> None:
