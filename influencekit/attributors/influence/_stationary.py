@@ -74,7 +74,8 @@ def whitened_ratio(curvature: FittedCurvature, problem: CurvatureProblem) -> flo
         ``‖g‖ / √(Σ_i w_i/W ‖∇loss_i‖²)`` with norms ``‖g‖² = gᵀ A⁻¹ g``; 0 for other models and
         for curvatures that are not decomposed in the space of parameters, or not positive.
     """
-    task, basis = problem.engine.task, getattr(curvature, "basis", None)
+    task = problem.engine.task
+    basis: Any = getattr(curvature, "basis", None)
     known = isinstance(curvature, CoordinateSpectrum) and basis is not None
     if not known or not is_linear(task) or getattr(curvature, "projection", None) is not None:
         return 0.0
