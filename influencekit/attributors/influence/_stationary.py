@@ -102,15 +102,16 @@ def warn_unless_stationary(
     sample's error is judged.
     """
     task, examples = problem.engine.task, problem.examples
-    whitened = whitened_ratio(curvature, problem)
-    if whitened > max(ratio, SOLVED_WHITENED):
-        ratio = whitened
-    least = ratio
+    least = plain = ratio
     if isinstance(examples, SampledExamples):
         least -= CHANCE * examples.standard_error
-    if task.convex and not isinstance(task.estimator, BASE_SGD) and least > SOLVED:
+    stops_early = isinstance(task.estimator, BASE_SGD)
+    whitened = 0.0 if stops_early else whitened_ratio(curvature, problem)
+    if whitened > max(ratio, SOLVED_WHITENED):
+        least = ratio = whitened
+    if task.convex and not stops_early and least > SOLVED:
         met = _meets_tolerance(problem)
-        if (met and least <= SOLVED_TO_TOLERANCE) or _interpolates(problem):
+        if (met and plain <= SOLVED_TO_TOLERANCE) or _interpolates(problem):
             return
         warn_user(
             f"The training gradient of {task.name} is {ratio:.2g} times the size of one example's "
