@@ -31,6 +31,8 @@ SOLVED = 5e-3
 SOLVED_WHITENED = 1e-2
 #: The same if the gradient is within the solver's own tolerance.
 SOLVED_TO_TOLERANCE = 0.02
+#: The same for the ratio in units of the curvature.
+MET_WHITENED = 0.05
 #: Standard errors of a sample's mean gradient that are put down to chance.
 CHANCE = 3.0
 #: Convex estimators that stop before their optimum.
@@ -111,7 +113,8 @@ def warn_unless_stationary(
         least = ratio = whitened
     if task.convex and not stops_early and least > SOLVED:
         met = _meets_tolerance(problem)
-        if (met and plain <= SOLVED_TO_TOLERANCE) or _interpolates(problem):
+        met_well = met and plain <= SOLVED_TO_TOLERANCE and whitened <= MET_WHITENED
+        if met_well or _interpolates(problem):
             return
         warn_user(
             f"The training gradient of {task.name} is {ratio:.2g} times the size of one example's "
