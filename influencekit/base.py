@@ -34,7 +34,7 @@ from influencekit.data._inputs import check_same_length
 from influencekit.data._mapped import MappedDataMixin
 from influencekit.data._not_taken import same_columns
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
-from influencekit.models.adapters.meta._calibrated import members_of
+from influencekit.models.adapters.meta._calibrated import members_or_one
 from influencekit.models.snapshot._chosen_layers import task_of_layers
 from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import with_gradients
@@ -160,7 +160,7 @@ class BaseAttributor(
         """The model that ``fit`` was given; classes that hold an attributor read it."""
         if not is_model_list(model):
             reject_data_as_model(self, model, X)
-            return members_of(model) or self._task_of(model)
+            return members_or_one(model, self._task_of)
         return TaskList.of(map(self._task_of, model))
 
     def _open(

@@ -13,6 +13,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 from sklearn.utils import get_tags
 from skorch import NeuralNet
 
+from influencekit.applications._label_probabilities import way_to_probabilities
 from influencekit.data._targets import one_column
 from influencekit.training._randomness import seeded, untouched
 from influencekit.training.estimator._recipe import (
@@ -356,7 +357,7 @@ def no_probabilities(model: Any) -> TypeError:
     """What is said of a classifier without ``predict_proba``."""
     return TypeError(
         f"estimator: {type(model).__name__} does not have class probabilities (predict_proba). "
-        "Use a classifier that has them, or wrap it in scikit-learn's CalibratedClassifierCV."
+        f"Use a classifier that has them, or {way_to_probabilities(model)}."
     )
 
 

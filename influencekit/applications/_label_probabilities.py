@@ -13,6 +13,7 @@ __all__ = [
     "kept_rows",
     "normalized_margin",
     "spare_classes",
+    "way_to_probabilities",
 ]
 
 #: Rows of a class that are never left out of a fit.
@@ -144,3 +145,18 @@ def count_of_wrong(probabilities: np.ndarray, labels: np.ndarray) -> int:
         if n_surest:
             found += size * np.mean(labels[surest] != k)
     return round(found)
+
+
+def way_to_probabilities(model: Any) -> str:
+    """How a classifier without ``predict_proba`` gets probabilities, as a part of a sentence.
+
+    Parameters
+    ----------
+    model : classifier
+
+    Returns
+    -------
+    str
+    """
+    hard = getattr(model, "voting", None) == "hard"
+    return "set voting='soft'" if hard else "wrap it in scikit-learn's CalibratedClassifierCV"

@@ -10,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 from skorch import NeuralNet
 
 from influencekit.applications._fitting import fit_on, fold_list, is_frozen
+from influencekit.applications._label_probabilities import way_to_probabilities
 from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.attributors.trees._tree_influence import TreeInfluence
 from influencekit.data._examples import make_examples
@@ -95,7 +96,8 @@ def check_reads(attributor: Any, estimator: Any, way_out: str) -> None:
         other = has_trees(last) and not isinstance(attributor, TreeInfluence)
         trees = " For trees take attributor=TreeInfluence()." if other else ""
         if is_classifier(last) and not gives_probabilities(last):
-            way_out = f"Wrap it in scikit-learn's CalibratedClassifierCV. {way_out}"
+            way = way_to_probabilities(last)
+            way_out = f"{way[0].upper()}{way[1:]}. {way_out}"
         raise UnsupportedModelError(
             f"attributor: {type(attributor).__name__} cannot read {type(last).__name__}.{trees} "
             f"{way_out} ({error})"

@@ -15,8 +15,15 @@ from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClas
 from skorch import NeuralNet
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._has_trees import boosts_trees, has_trees, inner_model, votes_of
+from influencekit.models._has_trees import (
+    boosts_trees,
+    has_trees,
+    inner_model,
+    learns_units,
+    votes_of,
+)
 from influencekit.models._task import as_task
+from influencekit.models.snapshot._own_predictions import own_methods
 from influencekit.utils._suggest import did_you_mean
 
 __all__ = [
@@ -26,6 +33,7 @@ __all__ = [
     "gives_probabilities",
     "has_gradients",
     "label_probability",
+    "says_labels",
     "scores_classes",
 ]
 
@@ -71,7 +79,10 @@ def asked_as_it_is(model: Any, output: Any) -> bool:
     if hasattr(output, "of_model") and isinstance(inner_model(model), _WITH_MORE):
         return True  # natural outputs are those of the classifier inside
     if not has_trees(model):
-        return not has_gradients(model)
+        registered = as_task.registry
+        own = any(own_methods(one, registered)[1] for one in (model, inner_model(model)))
+        own = own or (not callable(output) and learns_units(model))
+        return own or not has_gradients(model)
     if callable(output):  # a function of natural outputs is for trees that TreeInfluence reads
         return hasattr(output, "of_model") or not _takes(output, 2)
     return output != "logit"
@@ -271,6 +282,20 @@ def gives_probabilities(model: Any) -> bool:
     bool
     """
     return _has(model, "predict_proba")
+
+
+def says_labels(model: Any) -> bool:
+    """Whether a classifier has neither probabilities nor decisions, such as a hard vote.
+
+    Parameters
+    ----------
+    model : estimator
+
+    Returns
+    -------
+    bool
+    """
+    return is_classifier(model) and not gives_probabilities(model) and not _decides(model)
 
 
 def _decides(model: Any) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["boosts_trees", "has_trees", "inner_model", "votes_of"]
+from sklearn.compose import TransformedTargetRegressor
+
+__all__ = ["boosts_trees", "has_trees", "inner_model", "learns_units", "votes_of"]
 
 #: Names of classes that boosted tree models inherit from, so that no library need be installed.
 _BOOSTED = ("BaseGradientBoosting", "BaseHistGradientBoosting", "XGBModel", "LGBMModel")
@@ -81,6 +83,23 @@ def inner_model(model: Any) -> Any:
         else:
             break
     return model
+
+
+def learns_units(model: Any) -> bool:
+    """Whether a model learns the transform of its targets from them, and with it its loss's unit.
+
+    Losses of models trained on different rows are then no numbers of one kind; squared errors are.
+
+    Parameters
+    ----------
+    model : estimator
+
+    Returns
+    -------
+    bool
+    """
+    last = inner_model(model)
+    return isinstance(last, TransformedTargetRegressor) and last.transformer is not None
 
 
 def _is_among(model: Any, names: tuple[str, ...]) -> bool:

@@ -22,6 +22,7 @@ from influencekit.models._no_gradients import no_gradients
 from influencekit.models._several_outputs import loss_output
 from influencekit.models.losses._base import OutputLoss, class_positions
 from influencekit.models.snapshot._kept import put_back
+from influencekit.models.snapshot._own_predictions import refuse_other_predictions
 from influencekit.utils._torch import (
     MODULE_LOCK,
     count_rows,
@@ -269,6 +270,7 @@ _CACHED = ("parameters", "n_parameters", "input_dtype", "dtype", "device")
 
 
 @with_gradients
+@refuse_other_predictions
 @singledispatch
 def as_task(model: Any, loss: Any = None) -> Task:  # noqa: ARG001  registered adapters take it
     """Snapshot a fitted model as a :class:`Task`.

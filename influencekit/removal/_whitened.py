@@ -20,7 +20,9 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
+from influencekit.models.losses._binary import MarginLoss
 from influencekit.models.losses._cross_entropy import CrossEntropy
+from influencekit.models.losses._elementwise import SquaredError
 from influencekit.removal._linear_fit import LinearFit
 from influencekit.utils._long_work import chunks
 
@@ -49,6 +51,14 @@ class Whitened:
 
     fit: LinearFit
     basis: np.ndarray
+
+    def undetermined(self) -> np.ndarray:
+        """Which coefficients on raw features (k·d,) some direction without curvature moves."""
+        fit, matrix = self.fit, self.fit.hessian(self.factors, self.fit.weights)
+        if self.basis.shape[1] == len(matrix) or isinstance(fit.task.loss, CrossEntropy):
+            return np.zeros(len(matrix), dtype=bool)
+        moved = np.abs(_raw_columns(fit, without_curvature(matrix)))
+        return (moved > 1e-6 * moved.max(axis=0)).any(axis=1)
 
     def rows(self, X: np.ndarray) -> np.ndarray:
         """``P`` (m, k, q) of rows like those of ``fit.X``."""
@@ -179,7 +189,10 @@ def decomposed(fit: LinearFit, matrix: np.ndarray) -> Whitened:
     -------
     Whitened
     """
-    return Whitened(fit, _centered(fit, whitening(matrix)))
+    basis = _centered(fit, whitening(matrix))
+    if basis.shape[1] < len(basis) and not isinstance(fit.task.loss, CrossEntropy):
+        basis = _smallest(fit, basis, without_curvature(matrix))
+    return Whitened(fit, basis)
 
 
 def _centered(fit: LinearFit, basis: np.ndarray) -> np.ndarray:
@@ -196,12 +209,50 @@ def _centered(fit: LinearFit, basis: np.ndarray) -> np.ndarray:
     return by_class.reshape(basis.shape)
 
 
+def _smallest(fit: LinearFit, basis: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """``W`` without a part along directions that no row determines.
+
+    The solvers of least squares take the smallest coefficients, with the intercept left out; those
+    that begin at 0 and follow gradients take the smallest of all, with the intercept.
+    """
+    if isinstance(fit.task.loss, (SquaredError, MarginLoss)):
+        axes = np.linalg.qr(free)[0]
+        return basis - axes @ (axes.T @ basis)
+    axes, raw = (_raw_columns(fit, columns) for columns in (free, basis))
+    axes = np.linalg.qr(axes)[0]
+    raw -= axes @ (axes.T @ raw)
+    if not fit.intercept:
+        return raw
+    # b' = b + W μ
+    by_output = raw.reshape(*fit.theta.shape, -1)
+    by_output[:, -1] += np.einsum("kdq,d->kq", by_output[:, :-1], fit.means)
+    return raw
+
+
+def _raw_columns(fit: LinearFit, columns: np.ndarray) -> np.ndarray:
+    """Columns (k·d, q) of coefficients for features that are not centered."""
+    k, d = fit.theta.shape
+    moved = fit.raw(columns.T.reshape(-1, k, d))
+    return np.array(moved.reshape(-1, k * d).T)
+
+
 def whitening(matrix: np.ndarray) -> np.ndarray:
     """``W`` with ``Wᵀ H W = I`` on the directions in which H is not 0, (p, q)."""
-    diagonal = np.diagonal(matrix)
-    scale = np.where(diagonal > 0, 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
-    # S H S = Q D Qᵀ
-    values, vectors = linalg.eigh(scale[:, None] * matrix * scale)
-    kept = values > len(values) * np.finfo(float).eps * values[-1]
+    scale, values, vectors, kept = _scaled_axes(matrix)
     # W = S Q D^-½
     return scale[:, None] * (vectors[:, kept] / np.sqrt(values[kept]))
+
+
+def without_curvature(matrix: np.ndarray) -> np.ndarray:
+    """Directions (p, p - q) that :func:`whitening` leaves out."""
+    scale, _, vectors, kept = _scaled_axes(matrix)
+    # S v, and the axes of columns that are 0
+    return np.where(scale > 0, scale, 1.0)[:, None] * vectors[:, ~kept]
+
+
+def _scaled_axes(matrix: np.ndarray) -> tuple[np.ndarray, ...]:
+    """``S``, ``D`` and ``Q`` of ``S H S = Q D Qᵀ``, and where D is not 0."""
+    diagonal = np.diagonal(matrix)
+    scale = np.where(diagonal > 0, 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
+    values, vectors = linalg.eigh(scale[:, None] * matrix * scale)
+    return scale, values, vectors, values > len(values) * np.finfo(float).eps * values[-1]

@@ -13,7 +13,7 @@ from influencekit._version import __version__
 from influencekit.attributors.baselines._loss_baseline import LossBaseline
 from influencekit.attributors.baselines._random_baseline import RandomBaseline
 from influencekit.attributors.further._further_training import FurtherTraining
-from influencekit.attributors.influence._fitted_influence import LARGEST_QUIET_RATIO
+from influencekit.attributors.influence._stationary import LARGEST_QUIET_RATIO
 from influencekit.models._outputs import output_name
 from influencekit.report._answers import Answers
 from influencekit.report._text import number, plain

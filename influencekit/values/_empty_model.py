@@ -12,6 +12,8 @@ from torch import Tensor
 
 from influencekit.data._examples import make_examples
 from influencekit.exceptions import UnsupportedModelError
+from influencekit.models._estimator_outputs import says_labels
+from influencekit.models._has_trees import learns_units
 from influencekit.models._outputs import resolve_output
 from influencekit.models._plain_task import plain_task
 from influencekit.models._task import Task
@@ -44,6 +46,10 @@ class EmptyModel:
     @cached_property
     def outputs(self) -> np.ndarray:
         """Output at every query, (n_query,) float64."""
+        if learns_units(self.model) and not callable(self.output):
+            return self._of_mean()
+        if says_labels(self.model) and not callable(self.output):
+            return self._of_most()
         task = _reading(self.model)
         train = make_examples(task, self.X, self.y)
         queries = make_examples(task, self.X_query, self.y_query, name="X_query")
@@ -54,6 +60,19 @@ class EmptyModel:
         function = resolve_output(task, self.output, True)
         same = constant.expand(len(targets), *constant.shape[1:])
         return function(same, targets).detach().double().cpu().numpy()
+
+    def _of_mean(self) -> np.ndarray:
+        """Output of the mean target, as that of a model whose own predictions are asked for."""
+        y, target = (np.asarray(values, dtype=float) for values in (self.y, self.y_query))
+        mean = y.reshape(len(y), -1).mean(0)
+        if self.output == "prediction":
+            return np.full(len(target), mean[0])
+        return -np.square(target.reshape(len(target), -1) - mean).sum(1)
+
+    def _of_most(self) -> np.ndarray:
+        """Output of the most frequent label: minus its 0/1 error."""
+        labels, counts = np.unique(np.asarray(self.y), return_counts=True)
+        return -(np.asarray(self.y_query) != labels[counts.argmax()]).astype(np.float64)
 
 
 def _reading(model: Any) -> Task:

@@ -183,7 +183,7 @@ class FromTrainings(BaseAttributor):
         return "neg_loss" if isinstance(self.output, str) and self.output == "auto" else self.output
 
     def _task_of(self, model: Any) -> Task:
-        return plain_task(model)
+        return plain_task(model, categories=True)
 
     def _fit(self, _task: Task, _train: Examples) -> Fitted:
         raise TypeError(f"{type(self).__name__} learns from trainings on subsets.")

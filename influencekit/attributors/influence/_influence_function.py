@@ -35,9 +35,7 @@ from influencekit.attributors.influence._deviations import (
 from influencekit.attributors.influence._fitted_influence import (
     FittedInfluence,
     checked_factorized,
-    gradient_ratio,
     warn_unless_projected,
-    warn_unless_stationary,
 )
 from influencekit.attributors.influence._influential_rows import FindsRows
 from influencekit.attributors.influence._predicted_endpoint import predicted_task, unmoved_task
@@ -46,6 +44,7 @@ from influencekit.attributors.influence._removes_rows import (
     coefficient_scores,
     exact_removal,
 )
+from influencekit.attributors.influence._stationary import gradient_ratio, warn_unless_stationary
 from influencekit.base import BaseAttributor
 from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._mean_path import MeanPath
@@ -273,7 +272,7 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
         fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output, asked)
         fitted.looks_at_leverage = self.at == "model"
         if self.at == "model":
-            warn_unless_stationary(fitted.gradient_ratio, problem)
+            warn_unless_stationary(fitted.gradient_ratio, problem, factorized)
         if self.removal_order != "first" or self.output == "coef":
             fitted = exact_removal(self, fitted)
         return self._at(fitted, self.damping)

@@ -12,7 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 from influencekit.attributors.influence._fitted_influence import FittedInfluence
 from influencekit.attributors.influence._fitted_removal import FittedRemoval
 from influencekit.data._examples import each
+from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.models._task import Task
+from influencekit.models.losses._binary import MarginLoss
+from influencekit.models.losses._elementwise import SquaredError
 from influencekit.removal._coefficients import coefficient_rows
 from influencekit.removal._linear_fit import check_linear
 from influencekit.removal._without import Removal, model_without, removed_rows
@@ -58,8 +61,24 @@ def coefficient_scores(attributor: Any, names: Any) -> np.ndarray:
     total: Any = 0.0
     for fitted, rows in zip(attributor.fitted_, attributor._rows, strict=True):
         picked = coefficient_rows(fitted.linear, fitted.task, names)
+        _warn_of_free_coefficients(fitted, picked)
         total = total + attributor._spread(fitted.coefficient_scores()[picked], rows)
     return attributor._combine(total, len(attributor.fitted_))
+
+
+def _warn_of_free_coefficients(fitted: Any, picked: np.ndarray) -> None:
+    """Say that the data do not determine coefficients, unless least squares takes the smallest."""
+    if isinstance(fitted.linear.task.loss, (SquaredError, MarginLoss)):
+        return
+    n_free = int(fitted.white.undetermined()[picked].sum())
+    if n_free:
+        warn_user(
+            f"{n_free} of these {len(picked)} coefficients of {fitted.task.name} are not "
+            f"determined by the data: a column without a penalty is a sum of others, or constant. "
+            f"Scores are those of the smallest coefficients, which a solver may not have taken; "
+            f"predictions do not depend on it. Leave such columns out, or fit with a penalty.",
+            InfluenceKitWarning,
+        )
 
 
 class RemovesRows:

@@ -296,7 +296,7 @@ class SubsetPosterior(BaseAttributor):
         return RunAverage() if isinstance(self.prior, str) else self.prior
 
     def _task_of(self, model: Any) -> Task:
-        return plain_task(model)
+        return plain_task(model, categories=True)
 
     def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         prior = self._prior()

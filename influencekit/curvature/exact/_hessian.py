@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,12 @@ from torch import Tensor
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.curvature._problem import Curvature, CurvatureProblem
 from influencekit.curvature._spectrum import damped_inverse, positive_inverse
+from influencekit.curvature.exact._centered_space import (
+    Axes,
+    CenteredLinear,
+    axes_of,
+    to_raw,
+)
 from influencekit.curvature.exact._exact import LARGEST_EXACT, ParameterSpectrum
 from influencekit.exceptions import NegativeCurvatureWarning, ResourceError, warn_user
 from influencekit.gradients._gradients import Gradients
@@ -61,6 +67,7 @@ class Hessian(Curvature, name="hessian"):
        ICML 2017, arXiv 1703.04730.
     """
 
+    centers: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "negative": [StrOptions({"drop", "absolute", "keep"})],
     }
@@ -84,23 +91,42 @@ class Hessian(Curvature, name="hessian"):
         matrix = _dense(CurvatureOperator(problem, "hessian"), p)
         penalty = problem.penalty.to(matrix)
         matrix.diagonal().add_(penalty)
-        # A = V diag(s) Vᵀ
-        eigenvalues, basis = torch.linalg.eigh(matrix)
         size = p if task.dtype == torch.float64 else 1
+        tolerance = size * torch.finfo(task.dtype).eps
+        axes = _axes(matrix, penalty, task.module, tolerance)
+        scaled = isinstance(task.module, CenteredLinear) and axes.smallest >= -tolerance
         spectrum = HessianSpectrum(
-            eigenvalues=eigenvalues,
-            # v_kᵀ F v_k = s_k - v_kᵀ R v_k
-            data_eigenvalues=(eigenvalues - penalty @ basis.square()).clamp_min(0.0),
+            eigenvalues=axes.eigenvalues,
+            data_eigenvalues=axes.data_eigenvalues,
             train_coordinates=torch.empty(0),
-            tolerance=size * torch.finfo(task.dtype).eps,
+            tolerance=0.0 if scaled else tolerance,  # scaled directions all have curvature
             problem=problem,
-            basis=basis.to(task.dtype),
+            basis=axes.basis.to(task.dtype),
             negative=self.negative,
         )
+        eigenvalues = axes.eigenvalues
         if self.negative == "drop":
             _warn_of_dropped(eigenvalues, spectrum.tolerance, torch.finfo(task.dtype).eps)
         spectrum.train_coordinates = spectrum.coordinates(problem.train)
         return spectrum
+
+
+def _axes(matrix: Tensor, penalty: Tensor, module: Any, tolerance: float) -> Axes:
+    """Eigenvalues of the model's own parameters, and what takes gradients to their directions."""
+    if isinstance(module, CenteredLinear):
+        axes = axes_of(matrix, penalty, module, tolerance)
+        if axes.smallest >= -tolerance:
+            return axes
+        # A = T⁻ᵀ A' T⁻¹
+        change = to_raw(torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device), module)
+        matrix = change.mT @ matrix @ change
+    # A = V diag(s) Vᵀ
+    eigenvalues, basis = torch.linalg.eigh(matrix)
+    # v_kᵀ F v_k = s_k - v_kᵀ R v_k
+    data = (eigenvalues - penalty @ basis.square()).clamp_min(0.0)
+    if isinstance(module, CenteredLinear):
+        basis = change @ basis
+    return Axes(eigenvalues, data, basis, float(eigenvalues[0]))
 
 
 @dataclass(repr=False)  # in one line, as all curvatures

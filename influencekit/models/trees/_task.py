@@ -20,6 +20,7 @@ from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._elementwise import SquaredError
+from influencekit.models.snapshot._own_predictions import check_predictions
 from influencekit.models.trees._ensemble import AveragedTrees, LeafSum, TreeEnsemble, other_loss
 from influencekit.models.trees._forests import read_forest
 from influencekit.models.trees._gradient_boosting import read_gradient_boosting
@@ -73,7 +74,8 @@ def tree_task(model: Any) -> Task:
     if isinstance(model, FrozenEstimator):
         return tree_task(model.estimator)
     for kind in type(model).__mro__:
-        if kind.__name__ in _READERS:
+        if kind.__name__ in _READERS and hasattr(model, "predict"):
+            check_predictions(model)
             return _task(model, _READERS[kind.__name__](model))
     raise _no_trees(type(model).__name__)
 

@@ -18,6 +18,7 @@ from skorch.callbacks import BatchScoring, EpochScoring
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models.adapters._wrappers import Steps, check_step
+from influencekit.models.snapshot._own_predictions import own_methods
 from influencekit.training.trajectory._recorder import TrajectoryRecorder
 
 __all__ = ["Recipe", "device_of", "fresh_copy", "match_net_dtype", "read_recipe", "weighted_fit"]
@@ -71,12 +72,13 @@ def read_recipe(model: Any, refit_transformers: bool = False) -> Recipe:
     NotFittedError
         If a search, or a Pipeline whose transformers are kept, was not fitted.
     UnsupportedModelError
-        If the model does not have ``fit``.
+        If the model does not have ``fit``, or holds a model and predicts otherwise than it does.
     """
     transformers = []
     if isinstance(model, Pipeline):  # its parameters have the names of its steps before them
         _check_settings(model)
     while True:
+        _check_opened(model, refit_transformers)
         if hasattr(model, "best_estimator_"):
             model = model.best_estimator_
         elif type(model).__name__ == "FrozenEstimator":
@@ -89,6 +91,18 @@ def read_recipe(model: Any, refit_transformers: bool = False) -> Recipe:
             break
     _check_trainable(model)
     return Recipe(model, transformers)
+
+
+def _check_opened(model: Any, refit_transformers: bool) -> None:
+    """Refuse a Pipeline or search with predictions of its own, of which only the inside is kept."""
+    opened = isinstance(model, Pipeline) and not refit_transformers
+    _, names = own_methods(model)
+    if names and (opened or hasattr(model, "best_estimator_")):
+        way = "refit_transformers=True" if opened else "a model that is not a search"
+        raise UnsupportedModelError(
+            f"model: {type(model).__name__} has its own {' and '.join(names)}, but only the model "
+            f"inside is retrained and asked. Accepted is {way}."
+        )
 
 
 def _fitted_steps(pipeline: Pipeline) -> Steps:

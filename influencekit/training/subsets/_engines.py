@@ -125,7 +125,7 @@ def run_one(
                 )
         else:
             weights = take_rows(job.sample_weight, rows)
-            with _naming_missing_classes(job, y):
+            with _naming_few_rows(job, len(rows)), _naming_missing_classes(job, y):
                 copy = fresh_copy(job.estimator, seed)
                 if job.record is not None:
                     add_recorder(copy, job.record)
@@ -134,7 +134,9 @@ def run_one(
         return position, np.full(count_rows(job.X_query), np.nan), None
     know_all_classes(model, job.y)
     run = None if job.record is None else recorded(model, rows, count_rows(job.X))
-    return position, model_outputs(model, job.X_query, job.y_query, job.output), run
+    with _naming_few_rows(job, len(rows)):
+        outputs = model_outputs(model, job.X_query, job.y_query, job.output)
+    return position, outputs, run
 
 
 def _fitted(model: Any, X: Any, y: Any, sample_weight: Any) -> Any:
@@ -147,6 +149,26 @@ def _fitted(model: Any, X: Any, y: Any, sample_weight: Any) -> Any:
         raise
     _check_finished(model)
     return model
+
+
+@contextmanager
+def _naming_few_rows(job: Job, n_rows: int) -> Iterator[None]:
+    """Say of an error from inside a model that it learned from a subset."""
+    try:
+        yield
+    except ValueError as error:
+        last = error.__traceback__
+        while last is not None and last.tb_next is not None:
+            last = last.tb_next
+        own = last is None or last.tb_frame.f_globals.get("__name__", "").startswith("influencekit")
+        n = count_rows(job.X)
+        if job.retrain is not None or own or n_rows == n:
+            raise
+        raise ValueError(
+            f"masks: {type(job.estimator).__name__} cannot be trained on {n_rows} of the {n} rows, "
+            f"or asked after it ({error}). Take larger subsets, or other parameters of the model. "
+            f"Shapley and BetaShapley need subsets of all sizes, Datamodel and Banzhaf halves."
+        ) from error
 
 
 @contextmanager

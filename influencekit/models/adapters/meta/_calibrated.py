@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from influencekit.models.adapters._held_out_rows import rows_mask
 from influencekit.models.adapters._wrappers import behind_steps
 from influencekit.models.adapters.meta._known import check_known
 
-__all__ = ["FoldRows", "calibrated_task", "members_of"]
+__all__ = ["FoldRows", "calibrated_task", "members_of", "members_or_one"]
 
 
 @as_task.register(CalibratedClassifierCV)
@@ -82,6 +82,30 @@ def members_of(model: Any) -> TaskList | None:
     check_known(model, [model.estimator])
     check_is_fitted(model)
     return TaskList(_tasks(model))
+
+
+def members_or_one(model: Any, task_of: Callable[[Any], Task]) -> Task | TaskList:
+    """The classifiers inside a CalibratedClassifierCV that has several; else the model's Task.
+
+    Parameters
+    ----------
+    model : object
+    task_of : callable
+        How a method reads a model; one that needs no gradients may also take a
+        CalibratedClassifierCV whose classifiers have none.
+
+    Returns
+    -------
+    Task or TaskList
+    """
+    try:
+        several = members_of(model)
+    except UnsupportedModelError as error:
+        try:
+            return task_of(model)
+        except UnsupportedModelError:
+            raise error from None
+    return several or task_of(model)
 
 
 def _given(task: Task, _model: Any) -> Task:
