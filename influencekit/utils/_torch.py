@@ -105,7 +105,7 @@ class SavedBytes:
 
     def __init__(self, without: Iterable[Tensor] = ()) -> None:
         self.total = 0
-        self._without = {tensor.untyped_storage().data_ptr() for tensor in without}
+        self._without = {place for tensor in without for place in _places(tensor)}
 
     def add(self, tensor: Tensor) -> Tensor:
         """Count a tensor that autograd saves.
@@ -114,9 +114,26 @@ class SavedBytes:
         does not see this cycle: it would stay in memory forever. So only its data are saved,
         without the graph.
         """
-        if tensor.untyped_storage().data_ptr() not in self._without:
-            self.total += tensor.numel() * tensor.element_size()
+        if not _places(tensor) <= self._without:
+            self.total += sum(part.numel() * part.element_size() for part in _stored(tensor))
         return tensor.detach()
+
+
+def _stored(tensor: Tensor) -> list[Tensor]:
+    """The dense tensors that hold a tensor's numbers: of a sparse one, its parts."""
+    tensor = tensor.detach()
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return [tensor]
+
+
+def _places(tensor: Tensor) -> set[int]:
+    """Addresses of the memory that a tensor's numbers are in."""
+    return {part.untyped_storage().data_ptr() for part in _stored(tensor)}
 
 
 @contextmanager
