@@ -18,6 +18,7 @@ from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.models.losses._separate import check_separate
 from influencekit.utils._suggest import did_you_mean
+from influencekit.utils._torch import callers_device
 
 __all__ = [
     "OUTPUTS",
@@ -96,7 +97,8 @@ class CheckedOutput:
 
     def _evaluate(self, outputs: Tensor, targets: Tensor) -> Tensor:
         try:
-            return self.function(outputs, targets)
+            with callers_device():
+                return self.function(outputs, targets)
         except (AttributeError, KeyError, IndexError, NameError) as error:
             raise ValueError(
                 f"output: the function raises {type(error).__name__}: {error}. Accepted is a "

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import wraps
 from inspect import isgeneratorfunction
 from typing import Any, TypeVar, cast
@@ -21,6 +22,7 @@ __all__ = [
     "MODULE_LOCK",
     "SavedBytes",
     "TrueDerivatives",
+    "callers_device",
     "count_rows",
     "count_saved_bytes",
     "flat_gradient",
@@ -46,12 +48,16 @@ F = TypeVar("F", bound=Callable)
 #: change them.
 MODULE_LOCK = threading.RLock()
 
+#: Where the caller's own code makes tensors, if not on the CPU (``torch.set_default_device``).
+_CALLERS_DEVICE: ContextVar[torch.device | None] = ContextVar("callers_device", default=None)
+
 
 def with_gradients(function: F) -> F:
     """Run a function with gradients and in full precision, whatever mode the caller is in.
 
     ``torch.no_grad``, ``torch.inference_mode`` and ``torch.autocast`` of the caller end here; an
-    autocast inside a model's forward stays.
+    autocast inside a model's forward stays. A default device of the caller (``set_default_device``)
+    is for the model and the functions that it gave (``callers_device``): ours stays the CPU.
 
     Every public function that runs a model has this decorator. Under inference mode it is not
     enough to switch gradients on later: tensors created before that can never be saved for a
@@ -77,7 +83,17 @@ def _gradients_on() -> Iterator[None]:
             modes.enter_context(torch.autocast(kind, enabled=False))
         for mode in (torch.inference_mode(False), torch.enable_grad(), one_notice()):
             modes.enter_context(mode)
+        default = torch.get_default_device()
+        if default.type != "cpu":
+            found = _CALLERS_DEVICE.set(default)
+            modes.callback(_CALLERS_DEVICE.reset, found)
+            modes.enter_context(torch.device("cpu"))
         yield
+
+
+def callers_device() -> AbstractContextManager:
+    """The caller's default device, for its model, loss and output functions."""
+    return _CALLERS_DEVICE.get() or nullcontext()
 
 
 def _kinds_of_device() -> Iterator[str]:
