@@ -139,7 +139,7 @@ def _stored(tensor: Tensor) -> list[Tensor]:
     """The dense tensors that hold a tensor's numbers: of a sparse one, its parts."""
     tensor = tensor.detach()
     if tensor.layout == torch.sparse_coo:
-        return [tensor._indices(), tensor._values()]
+        return [tensor._indices(), tensor._values()]  # noqa: SLF001  not coalesced: a copy
     if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):

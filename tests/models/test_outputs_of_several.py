@@ -1,4 +1,4 @@
-"""Models of several outputs and targets: what functions of outputs get, and averages along a run."""
+"""Models of several outputs and targets: what functions of outputs get, averages of a run."""
 
 import numpy as np
 import pytest

@@ -117,7 +117,8 @@ class FittedRun(Fitted):
             predicted = predicted_targets(self.end, _outputs(self.end, queries))
             queries = queries.with_targets(predicted)
         explained: Any = NaturalOutput(function)
-        if self.slopes in ("mean", "end"):
+        alone = self.slopes == "mean" and len(self.checkpoints) == 1  # its mean slope is its own
+        if self.slopes in ("mean", "end") and not alone:
             slopes = self._slopes(function, queries)
             explained, queries = SlopeOutput(), queries.with_targets(slopes)
         return ((part.explaining(explained), queries) for part in self.parts)
@@ -149,7 +150,7 @@ class FittedRun(Fitted):
 def _slope(function: Any, outputs: Tensor, targets: Any) -> Tensor:
     """Gradients of the output by a model's outputs, in float64 where the function takes it.
 
-    Where a class is nearly certain, 1 - p is only rounding in float32: the direction would be wrong.
+    Where a class is nearly certain, 1 - p is only rounding in float32, and so is the direction.
     """
     slope = output_cotangent(function)
     try:
