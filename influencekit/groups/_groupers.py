@@ -15,6 +15,7 @@ from influencekit.data._examples import Examples, open_examples
 from influencekit.groups._features import FEATURES, example_features
 from influencekit.groups._labels import encode_labels, label_table, named_groups, refuse_missing
 from influencekit.models._task import Task, as_task
+from influencekit.training.estimator._rows import count_rows, dataset_of
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import (
@@ -190,7 +191,7 @@ class RandomGrouper(BaseGrouper):
         self.random_state = random_state
 
     def _labels(self, _model: Any, X: Any, _y: Any) -> np.ndarray:
-        n = X.shape[0] if hasattr(X, "shape") else len(X)
+        n = count_rows(dataset_of(X))
         k = wanted_groups(n, self.n_groups, self.group_size)
         labels = np.empty(n, dtype=np.int64)
         labels[check_random_state(self.random_state).permutation(n)] = np.arange(n) % k
@@ -227,7 +228,7 @@ class LabelGrouper(BaseGrouper):
         self.labels = labels
 
     def _labels(self, _model: Any, X: Any, _y: Any) -> np.ndarray:
-        n = X.shape[0] if hasattr(X, "shape") else len(X)
+        n = count_rows(dataset_of(X))
         positions, self._given_names = named_groups(label_table(self.labels, n))
         return positions
 

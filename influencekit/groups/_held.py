@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, ExamplesList, each
-from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
+from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper, RandomGrouper
 from influencekit.groups._labels import label_table
 from influencekit.groups._properties import named_properties
 from influencekit.groups._whole_removal import removes_whole
@@ -58,7 +58,8 @@ def partition(
         labels = np.arange(n_rows)
         names = [f"train{i}" for i in labels] if index is None else map(str, index)
         return None, labels, np.array(list(names), dtype=object)
-    fitted = clone(grouper).fit(task, each(X)[0], y)
+    counting = type(grouper) in (LabelGrouper, RandomGrouper)  # they only ask how many rows
+    fitted = clone(grouper).fit(task, train if counting else each(X)[0], y)
     if fitted.labels_.shape != (n_rows,):
         raise ValueError(
             f"grouper: {type(fitted).__name__} gave {len(fitted.labels_):,} labels for {n_rows:,} "

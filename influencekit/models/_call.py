@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from influencekit.utils._torch import callers_device
+
 __all__ = ["call_module", "functional_call"]
 
 #: Names of a module's tensors that it reaches by these names alone, not by a list or a function.
@@ -36,9 +38,10 @@ def call_module(
     """
     args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
     args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
-    if parameters is None:
-        return module(*args, **kwargs)
-    return functional_call(module, dict(parameters), args, kwargs)
+    with callers_device():
+        if parameters is None:
+            return module(*args, **kwargs)
+        return functional_call(module, dict(parameters), args, kwargs)
 
 
 def functional_call(

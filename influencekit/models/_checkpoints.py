@@ -85,13 +85,19 @@ def _filled(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     trained = dict(module.named_parameters(remove_duplicate=False))
     if not state.keys() & own.keys():
         state = _of_adapter(own, state)
-    given = {own[name].data_ptr(): name for name in state if name in own and own[name].numel()}
+    places = {name: value.data_ptr() for name, value in own.items() if _has_place(value)}
+    given = {places[name]: name for name in state if name in places}
     for name in own.keys() - state.keys():
-        if own[name].data_ptr() in given:
-            state[name] = state[given[own[name].data_ptr()]]
+        if places.get(name) in given:
+            state[name] = state[given[places[name]]]
         elif given and name in trained and not trained[name].requires_grad:
             state[name] = own[name]
     return state
+
+
+def _has_place(value: Any) -> bool:
+    """Whether an entry of a state is a tensor whose numbers stand in one place."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.numel() > 0
 
 
 def _of_adapter(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.models.losses._separate import check_separate
 from influencekit.utils._suggest import did_you_mean
+from influencekit.utils._torch import callers_device
 
 __all__ = [
     "OUTPUTS",
@@ -78,13 +79,10 @@ class CheckedOutput:
     function : callable
     finite : bool, default=False
         Whether NaN and infinity are refused.
-    loss : CustomLoss or None, default=None
-        The loss of a model with several outputs, which knows how they stand in one tensor.
     """
 
     function: OutputFunction
     finite: bool = False
-    loss: CustomLoss | None = None
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """What the function returns."""
@@ -98,16 +96,33 @@ class CheckedOutput:
         return values
 
     def _evaluate(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if self.loss is not None:
-            targets = self.loss.targets_of(targets, outputs.dtype)
-            outputs = self.loss.outputs_of(outputs)
         try:
-            return self.function(outputs, targets)
+            with callers_device():
+                return self.function(outputs, targets)
         except (AttributeError, KeyError, IndexError, NameError) as error:
             raise ValueError(
                 f"output: the function raises {type(error).__name__}: {error}. Accepted is a "
                 "function of (outputs, targets); its own error is shown above."
             ) from error
+
+
+@dataclass(frozen=True)
+class _OfSeveral:
+    """A user's function, which gets outputs and targets as the model's own loss does.
+
+    Parameters
+    ----------
+    function : callable
+    loss : CustomLoss
+        It knows how several outputs, or several targets, stand in one tensor.
+    """
+
+    function: Callable[[Any, Any], Tensor]
+    loss: CustomLoss
+
+    def __call__(self, outputs: Tensor, targets: Any) -> Tensor:
+        targets = self.loss.targets_of(targets, outputs.dtype)
+        return self.function(self.loss.outputs_of(outputs), targets)
 
 
 @dataclass(frozen=True)
@@ -189,19 +204,24 @@ class ClassProbability:
 
 
 def for_task(function: Callable, task: Task) -> Callable:
-    """A function of outputs, bound to a task if it has a method for that.
+    """A function of outputs, bound to a task.
 
     Parameters
     ----------
     function : callable
-        It may have a method ``for_task(task)``, which returns the function to use.
+        It may have a method ``for_task(task)``, which returns the function to use. Of several
+        outputs it gets what the model's loss gets, unless it says by an attribute ``packed`` that
+        it takes the one tensor in which they stand.
     task : Task
 
     Returns
     -------
     callable
     """
-    return function.for_task(task) if hasattr(function, "for_task") else function
+    if hasattr(function, "for_task"):
+        return function.for_task(task)
+    own = isinstance(task.loss, CustomLoss) and not getattr(function, "packed", False)
+    return _OfSeveral(function, task.loss) if own else function
 
 
 def resolve_output(
@@ -231,8 +251,7 @@ def resolve_output(
         If the output does not exist for this kind of model.
     """
     if callable(output):
-        loss = task.loss if isinstance(task.loss, CustomLoss) else None
-        return CheckedOutput(for_task(output, task), finite, loss)
+        return CheckedOutput(for_task(output, task), finite)
     output = output_name(task, output, has_targets)
     if output == "neg_loss":
         if not has_targets and task.problem_type != "classification":

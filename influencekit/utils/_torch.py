@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import wraps
 from inspect import isgeneratorfunction
 from typing import Any, TypeVar, cast
@@ -21,6 +22,7 @@ __all__ = [
     "MODULE_LOCK",
     "SavedBytes",
     "TrueDerivatives",
+    "callers_device",
     "count_rows",
     "count_saved_bytes",
     "flat_gradient",
@@ -46,12 +48,16 @@ F = TypeVar("F", bound=Callable)
 #: change them.
 MODULE_LOCK = threading.RLock()
 
+#: Where the caller's own code makes tensors, if not on the CPU (``torch.set_default_device``).
+_CALLERS_DEVICE: ContextVar[torch.device | None] = ContextVar("callers_device", default=None)
+
 
 def with_gradients(function: F) -> F:
     """Run a function with gradients and in full precision, whatever mode the caller is in.
 
     ``torch.no_grad``, ``torch.inference_mode`` and ``torch.autocast`` of the caller end here; an
-    autocast inside a model's forward stays.
+    autocast inside a model's forward stays. A default device of the caller (``set_default_device``)
+    is for the model and the functions that it gave (``callers_device``): ours stays the CPU.
 
     Every public function that runs a model has this decorator. Under inference mode it is not
     enough to switch gradients on later: tensors created before that can never be saved for a
@@ -77,7 +83,17 @@ def _gradients_on() -> Iterator[None]:
             modes.enter_context(torch.autocast(kind, enabled=False))
         for mode in (torch.inference_mode(False), torch.enable_grad(), one_notice()):
             modes.enter_context(mode)
+        default = torch.get_default_device()
+        if default.type != "cpu":
+            found = _CALLERS_DEVICE.set(default)
+            modes.callback(_CALLERS_DEVICE.reset, found)
+            modes.enter_context(torch.device("cpu"))
         yield
+
+
+def callers_device() -> AbstractContextManager:
+    """The caller's default device, for its model, loss and output functions."""
+    return _CALLERS_DEVICE.get() or nullcontext()
 
 
 def _kinds_of_device() -> Iterator[str]:
@@ -105,7 +121,7 @@ class SavedBytes:
 
     def __init__(self, without: Iterable[Tensor] = ()) -> None:
         self.total = 0
-        self._without = {tensor.untyped_storage().data_ptr() for tensor in without}
+        self._without = {place for tensor in without for place in _places(tensor)}
 
     def add(self, tensor: Tensor) -> Tensor:
         """Count a tensor that autograd saves.
@@ -114,9 +130,26 @@ class SavedBytes:
         does not see this cycle: it would stay in memory forever. So only its data are saved,
         without the graph.
         """
-        if tensor.untyped_storage().data_ptr() not in self._without:
-            self.total += tensor.numel() * tensor.element_size()
+        if not _places(tensor) <= self._without:
+            self.total += sum(part.numel() * part.element_size() for part in _stored(tensor))
         return tensor.detach()
+
+
+def _stored(tensor: Tensor) -> list[Tensor]:
+    """The dense tensors that hold a tensor's numbers: of a sparse one, its parts."""
+    tensor = tensor.detach()
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]  # noqa: SLF001  not coalesced: a copy
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return [tensor]
+
+
+def _places(tensor: Tensor) -> set[int]:
+    """Addresses of the memory that a tensor's numbers are in."""
+    return {part.untyped_storage().data_ptr() for part in _stored(tensor)}
 
 
 @contextmanager

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from influencekit._fitted import Fitted
-from influencekit.attributors._slope_output import SlopeOutput
+from influencekit.attributors._slope_output import NaturalOutput, SlopeOutput
 from influencekit.curvature._spectrum import DampingPath
 from influencekit.data._examples import Examples
 from influencekit.gradients._cotangents import output_cotangent
@@ -117,8 +116,9 @@ class FittedRun(Fitted):
         if queries.targets is None:
             predicted = predicted_targets(self.end, _outputs(self.end, queries))
             queries = queries.with_targets(predicted)
-        explained: Any = partial(_call, function)
-        if self.slopes in ("mean", "end"):
+        explained: Any = NaturalOutput(function)
+        alone = self.slopes == "mean" and len(self.checkpoints) == 1  # its mean slope is its own
+        if self.slopes in ("mean", "end") and not alone:
             slopes = self._slopes(function, queries)
             explained, queries = SlopeOutput(), queries.with_targets(slopes)
         return ((part.explaining(explained), queries) for part in self.parts)
@@ -129,12 +129,11 @@ class FittedRun(Fitted):
         A regressor's error may change its sign along the run, and its size at one checkpoint is not
         informative: directions and lengths are averaged separately.
         """
-        slope = output_cotangent(function)
         if self.slopes == "end":
-            return slope(_outputs(self.end, queries), queries.targets)[:, 0]
+            return _slope(function, _outputs(self.end, queries), queries.targets)
         direction, length = torch.zeros(()), torch.zeros(())
         for task in self.checkpoints:
-            found = slope(_outputs(task, queries), queries.targets)[:, 0]
+            found = _slope(function, _outputs(task, queries), queries.targets)
             size = torch.linalg.vector_norm(found.flatten(1), dim=1)
             size = size.reshape(-1, *[1] * (found.ndim - 1))
             direction = direction + found / torch.where(size > 0, size, 1.0)
@@ -148,13 +147,21 @@ class FittedRun(Fitted):
             yield queries if rows == slice(0, len(queries)) else queries.take(rows)
 
 
+def _slope(function: Any, outputs: Tensor, targets: Any) -> Tensor:
+    """Gradients of the output by a model's outputs, in float64 where the function takes it.
+
+    Where a class is nearly certain, 1 - p is only rounding in float32, and so is the direction.
+    """
+    slope = output_cotangent(function)
+    try:
+        return slope(outputs.double(), targets)[:, 0]
+    except (RuntimeError, TypeError):
+        return slope(outputs, targets)[:, 0]
+
+
 def _outputs(task: Task, queries: Examples) -> Tensor:
     with torch.no_grad():
         return GradientEngine(task).outputs(queries)
-
-
-def _call(function: Callable, outputs: Tensor, targets: Any) -> Tensor:
-    return function(outputs, targets)
 
 
 def unit_rows(scores: np.ndarray) -> np.ndarray:

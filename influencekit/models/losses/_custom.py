@@ -13,6 +13,7 @@ from influencekit.models.losses._base import HessianFactor, OutputLoss
 from influencekit.models.losses._output_hessians import output_derivatives
 from influencekit.models.losses._packing import Packing, map_structure
 from influencekit.models.losses._separate import check_separate
+from influencekit.utils._torch import callers_device
 
 __all__ = ["CustomLoss"]
 
@@ -82,7 +83,9 @@ class CustomLoss(OutputLoss):
 
     def evaluate(self, outputs: Tensor, targets: Any) -> Tensor:
         """What the function returns, whatever its shape."""
-        return self.function(self.outputs_of(outputs), self.targets_of(targets, outputs.dtype))
+        given = self.outputs_of(outputs), self.targets_of(targets, outputs.dtype)
+        with callers_device():
+            return self.function(*given)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         value, n = self.evaluate(outputs, targets), len(outputs)
