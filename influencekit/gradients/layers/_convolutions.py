@@ -21,7 +21,7 @@ __all__ = [
     "unfold",
 ]
 
-#: Bytes of patches that are made and multiplied at a time on a CPU, so that they are still in cache.
+#: Bytes of patches that a CPU makes and multiplies at a time, so that they are still in cache.
 _PATCH_BYTES = 2**20
 
 _AnyConv = nn.Conv1d | nn.Conv2d | nn.Conv3d
