@@ -27,13 +27,13 @@ __all__ = [
 WORKSPACE = 2**27
 #: Columns of a product in one precision before it is added to a sum in a finer one.
 _COLUMNS = 2**14
+#: Rows from which a matrix product is fast.
+_FEW = 15
 #: Products of so few pairs cost less than the calls for their parts.
 _FEW_PAIRS = 2**10
 #: Bytes of dense rows and what is made of them at a time: larger tensors get new memory from the
 #: system each time, which costs more than the work on them.
 _NEW_BYTES = 2**25
-#: Rows on one side from which a matrix product is fast.
-_NARROW = 16
 
 #: ``rows(start, stop)`` of a matrix with one row for each column of the block: matrices too large
 #: for memory are given to :meth:`Block.add_matmul` in this form.
@@ -141,7 +141,7 @@ def symmetrize(specs: tuple[BlockSpec, ...], out: Tensor) -> Tensor:
 
 def add_products(left: Tensor, right: Tensor, out: Tensor) -> None:
     """Add ``left @ rightᵀ`` to ``out``; where its dtype is finer, it sums parts of the product."""
-    if len(right) < _NARROW <= len(left):  # few columns take twice as long as few rows
+    if len(left) > max(_FEW, len(right)):  # few columns take up to twice as long as few rows
         left, right, out = right, left, out.mT
     if left.dtype == out.dtype:
         out.addmm_(left, right.mT)

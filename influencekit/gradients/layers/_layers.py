@@ -116,14 +116,21 @@ class Layer:
         ``keep_factors``: the dense gradient then takes less memory than its factors.
         """
         inputs, outputs = [], []
-        for x, g in calls:
-            x, g = self._rows_first(x, 0, n), self._rows_first(g, 1, n).transpose(0, 1)
+        sides = [
+            (self._rows_first(x, 0, n), self._rows_first(g, 1, n).transpose(0, 1)) for x, g in calls
+        ]
+        if self.rule.products is not None and self._makes_factors and not keep_factors:
+            length = sum(g.shape[3:].numel() * len(g) for _, g in sides) // n
+            if self._dense_is_smaller(sides[0][1].shape[1], length):
+                rows = (_summed(self._products(x, g), n) for x, g in sides)
+                return DenseBlock(self.spec, reduce(torch.add, rows))
+        for x, g in sides:
             a = self.rule.inputs(self.module, x) if self.trains_weight else x
             if self._makes_factors:
                 inputs.append(_terms(a, n, 1))
                 outputs.append(_terms(self._output_sides(g, a), n, 2))
             else:
-                outputs.append(self._rows(a, g).unflatten(0, (n, -1)).sum(1))
+                outputs.append(_summed(self._rows(a, g), n))
         if not self._makes_factors:
             return DenseBlock(self.spec, reduce(torch.add, outputs))
         a = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1)
@@ -131,18 +138,18 @@ class Layer:
         if not a.is_floating_point():
             return IndexBlock(self.spec, a, b)
         block = OuterBlock(self.spec, a, b)
-        size, per_row = self.spec.d_in * self.spec.d_out, b.shape[1] * self.spec.d_out
-        if (
-            self.shared
-            or keep_factors
-            or b.shape[1] * size > b.shape[2] * (self.spec.d_in + per_row)
-        ):
-            return block
-        return self._multiplied(block)
+        keep_factors |= not self._dense_is_smaller(*b.shape[1:3])
+        return block if keep_factors else DenseBlock.of(block)
 
-    def _multiplied(self, block: Block) -> DenseBlock:
-        rows = block.dense().unflatten(0, (block.n_examples, block.rows_per_example))
-        return DenseBlock(self.spec, rows)
+    def _dense_is_smaller(self, rows: int, length: int) -> bool:
+        """Whether dense rows take less memory than factors of ``length`` terms."""
+        d_in, d_out = self.spec.d_in, self.spec.d_out
+        return not self.shared and rows * d_in * d_out <= length * (d_in + rows * d_out)
+
+    def _products(self, x: Tensor, g: Tensor) -> Tensor:
+        """Rows (n, R, width) of one call, of a rule whose factors need not be made for them."""
+        weight = present(self.rule.products, "products of the rule")(self.module, x, g)
+        return torch.cat([weight, g.flatten(3).sum(3)], dim=2) if self.trains_bias else weight
 
     def zeros(self, n: int, like: Tensor) -> DenseBlock:
         """Gradients (n, R, width) of a batch in which the layer was not called."""
@@ -176,6 +183,11 @@ def _terms(x: Tensor, n: int, dim: int) -> Tensor:
     if len(x) == n:
         return x
     return x.unflatten(0, (n, -1)).movedim(1, dim).flatten(dim, dim + 1)
+
+
+def _summed(rows: Tensor, n: int) -> Tensor:
+    """Sums (n, ...) over the rows (n k, ...) of each example."""
+    return rows if len(rows) == n else rows.unflatten(0, (n, -1)).sum(1)
 
 
 #: Tasks whose module changes outputs of its layers in place, and gets copies of them.

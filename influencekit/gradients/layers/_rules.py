@@ -5,13 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from influencekit.gradients.layers._convolutions import (
+    conv_inputs,
+    conv_outputs,
+    conv_products,
+    grouped_conv,
+    transposed_conv,
+    unfold,
+)
 from influencekit.utils._torch import MODULE_LOCK
 
 __all__ = ["RULES", "LayerRule", "own_parameters", "rule_for"]
@@ -33,12 +40,16 @@ class LayerRule:
         without factors; None for layers with factors.
     accepts : callable
         ``(module) -> bool``: False sends the layer to the fallback.
+    products : callable or None
+        ``(module, x (n, ...), g (n, R, ...)) -> weight (n, R, w)``: the factors of a layer that has
+        them multiplied out, where that is faster than by factors.
     """
 
     inputs: Callable
     outputs: Callable | None = None
     dense: Callable | None = None
     accepts: Callable = lambda _module: True
+    products: Callable | None = None
 
 
 def rule_for(module: nn.Module) -> LayerRule | None:
@@ -95,58 +106,6 @@ def _bilinear_inputs(module: nn.Bilinear, x: Tensor) -> Tensor:
     first, second = x.split([module.in1_features, module.in2_features], -1)
     products = first[..., :, None] * second[..., None, :]
     return products.reshape(len(x), -1, first.shape[-1] * second.shape[-1])
-
-
-# -- convolutions -----------------------------------------------------------------------------
-
-_AnyConv = nn.Conv1d | nn.Conv2d | nn.Conv3d
-_AnyTransposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-
-
-def _unfold(module: _AnyConv, x: Tensor) -> Tensor:
-    """Patches (n, channels * kernel, T) that the kernel is multiplied with."""
-    padding = module._reversed_padding_repeated_twice  # noqa: SLF001  torch's own
-    if any(padding):
-        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-        x = F.pad(x, padding, mode=mode)
-    return _patches(module, x)
-
-
-def _patches(module: _AnyConv | _AnyTransposed, x: Tensor) -> Tensor:
-    """The patches of an image that is padded already."""
-    sizes = zip(x.shape[2:], module.kernel_size, module.dilation, module.stride, strict=True)
-    places = [(size - (k - 1) * d - 1) // s + 1 for size, k, d, s in sizes]
-    # a view of all patches; copying its rows of pixels is faster than F.unfold
-    along = x.stride()[2:]
-    inside = [step * d for step, d in zip(along, module.dilation, strict=True)]
-    across = [step * s for step, s in zip(along, module.stride, strict=True)]
-    shape = (*x.shape[:2], *module.kernel_size, *places)
-    patches = x.as_strided(shape, (*x.stride()[:2], *inside, *across), x.storage_offset())
-    return patches.reshape(len(x), x.shape[1] * prod(module.kernel_size), prod(places))
-
-
-def _conv_inputs(module: _AnyConv, x: Tensor) -> Tensor:
-    return _unfold(module, x).mT
-
-
-def _conv_outputs(_module: nn.Module, g: Tensor, _inputs: Tensor) -> Tensor:
-    return g.flatten(3).mT
-
-
-def _grouped_conv(module: nn.Module, patches: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    g = g.flatten(3).unflatten(2, (module.groups, -1))
-    # Σ_t g_t a_tᵀ within each group of channels
-    weight = torch.einsum("ngit,nrgot->nrgoi", patches.unflatten(1, (module.groups, -1)), g)
-    return weight.flatten(2), g.sum(-1).flatten(2)
-
-
-def _transposed_conv(module: _AnyTransposed, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """The kernel takes the outputs' patches to the inputs."""
-    padding: Any = [p for side in reversed(module.padding) for p in (side, side)]
-    patches = _patches(module, F.pad(g.flatten(0, 1), padding)).unflatten(0, g.shape[:2])
-    # Σ_t x_t p_tᵀ with the patches p of g
-    weight = x.flatten(2)[:, None] @ patches.mT
-    return weight.flatten(2), g.flatten(3).sum(3)
 
 
 # -- embeddings -------------------------------------------------------------------------------
@@ -275,10 +234,10 @@ def _transposed_linear(module: nn.Module, x: Tensor, g: Tensor) -> tuple[Tensor,
 _SCALE = LayerRule(_scaled, dense=_affine_features)
 _TRANSPOSED = LayerRule(lambda _module, x: x, dense=_transposed_linear)
 _BATCH_NORM = LayerRule(_batch_norm, dense=_channels, accepts=_has_statistics)
-_CONV = LayerRule(_conv_inputs, _conv_outputs)
-_GROUPED_CONV = LayerRule(_unfold, dense=_grouped_conv)
+_CONV = LayerRule(conv_inputs, conv_outputs, products=conv_products)
+_GROUPED_CONV = LayerRule(unfold, dense=grouped_conv)
 _TRANSPOSED_CONV = LayerRule(
-    lambda _module, x: x, dense=_transposed_conv, accepts=lambda module: module.groups == 1
+    lambda _module, x: x, dense=transposed_conv, accepts=lambda module: module.groups == 1
 )
 
 RULES: dict[type[nn.Module], LayerRule] = {
