@@ -119,18 +119,13 @@ def row_slice(examples: slice, rows_per_example: int) -> slice:
 
 
 def symmetrize(specs: tuple[BlockSpec, ...], out: Tensor) -> Tensor:
-    """Copy the blocks above the diagonal below it.
+    """Copy the blocks above the diagonal below it, and return ``out``.
 
     Parameters
     ----------
     specs : tuple of BlockSpec
         Specs in the order in which the blocks were added.
     out : Tensor of shape (p, p)
-
-    Returns
-    -------
-    Tensor
-        ``out``.
     """
     for i, upper in enumerate(specs):
         for lower in specs[i + 1 :]:
