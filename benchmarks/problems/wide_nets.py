@@ -131,6 +131,52 @@ class Recurrent(nn.Module):
         return self.out(h.mean(1))
 
 
+class BERT(nn.Module):
+    """Words, positions and types, padding hidden by a mask, an answer from the first position."""
+
+    def __init__(self, words: int = 2000, width: int = 64, blocks: int = 2, length: int = 64):
+        super().__init__()
+        self.words = nn.Embedding(words, width, padding_idx=0)
+        self.places, self.types = nn.Embedding(length, width), nn.Embedding(2, width)
+        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(_Encoder(width, 4) for _ in range(blocks))
+        self.pooler, self.out = nn.Linear(width, width), nn.Linear(width, 4)
+
+    def forward(self, x):
+        places = torch.arange(x.shape[1], device=x.device)[None]
+        h = self.norm(self.words(x) + self.places(places) + self.types(torch.zeros_like(x)))
+        mask = (x != 0)[:, None, None]
+        for block in self.blocks:
+            h = block(h, mask)
+        return self.out(torch.tanh(self.pooler(h[:, 0])))
+
+
+class _Encoder(nn.Module):
+    """A block of BERT: one linear layer each for queries, keys and values, normalized after."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.out, self.norm, self.norm2 = (
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.LayerNorm(width),
+        )
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, h, mask):
+        q, k, v = (
+            layer(h).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        h = self.norm(h + self.out(mixed.transpose(1, 2).flatten(2)))
+        return self.norm2(h + self.mlp(h))
+
+
 def _images(n):
     return torch.randn(n, 3, 32, 32), torch.randint(10, (n,))
 
@@ -144,6 +190,13 @@ def _labelled(n):
     return torch.randint(2000, (n, 40)), torch.randint(4, (n,))
 
 
+def _padded(n, length=40):
+    """Texts of 10 to 40 words, padded with 0."""
+    lengths = torch.randint(10, length + 1, (n, 1))
+    x = torch.randint(1, 2000, (n, length))
+    return torch.where(torch.arange(length) < lengths, x, 0), torch.randint(4, (n,))
+
+
 #: Name: net, and data of n rows.
 NETS = {
     "ResNet-9": (ResNet9, _images),
@@ -151,6 +204,7 @@ NETS = {
     "GPT-2, 50,257 words, tied": (lambda: GPT(50257, True), lambda n: _texts(n, 50257)),
     "GPT-2, 50,257 words, untied": (lambda: GPT(50257, False), lambda n: _texts(n, 50257)),
     "GPT-2, 512 words, tied": (lambda: GPT(512, True), lambda n: _texts(n, 512)),
+    "BERT with mask": (BERT, _padded),
     "LSTM": (lambda: Recurrent("LSTM"), _labelled),
     "TransformerEncoder": (lambda: Recurrent("TransformerEncoder"), _labelled),
 }

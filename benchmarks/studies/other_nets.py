@@ -14,7 +14,8 @@ from benchmarks.measures import other_nets
 from benchmarks.problems.wide_nets import NETS, problem
 
 WAYS = ("ours", "vmap", "loop", "floor")
-ROWS = {"ResNet-9": (300, 30), "ViT": (100, 10), "LSTM": (300, 30), "TransformerEncoder": (300, 30)}
+ROWS = dict.fromkeys(("ResNet-9", "BERT with mask", "LSTM", "TransformerEncoder"), (300, 30))
+ROWS["ViT"] = (100, 10)
 
 
 def row(net, n, m, n_runs):

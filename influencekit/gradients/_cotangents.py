@@ -15,6 +15,7 @@ from torch import Tensor
 from influencekit.gradients.projections._random import uniform_rows
 from influencekit.models._outputs import one_number_each
 from influencekit.models._task import Task
+from influencekit.models.losses._base import OutputLoss
 
 __all__ = [
     "CotangentFunction",
@@ -40,6 +41,10 @@ class _OutputCotangent:
     function: Callable[[Tensor, Any], Tensor]
 
     def __call__(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
+        if isinstance(self.function, OutputLoss) and targets is not None:
+            found = self.function.output_gradient(outputs, targets)
+            if found is not None:
+                return found[:, None]
         with torch.enable_grad():
             outputs = outputs.detach().requires_grad_()
             values = one_number_each(self.function(outputs, targets), len(outputs))

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._store import of_length
+from influencekit.gradients._store import PIECE_BYTES, of_length
 from influencekit.gradients._workers import in_slices, rows_of_slice
 from influencekit.gradients.blocks._base import Block, row_slice
+from influencekit.gradients.blocks._index import IndexBlock
+from influencekit.gradients.blocks._joined import JoinedBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 
 __all__ = ["all_dots", "all_self_dots"]
@@ -61,15 +63,22 @@ def _products(
             "products": products,
             "turned": turned,
         }
-        for rows, found in in_slices(large, partial(_dots, **settings), whole=True):
+        whole = _multiplied_rows(large) > large.batch_size
+        for rows, found in in_slices(large, partial(_dots, **settings), whole=whole):
             yield row_slice(rows, large.rows_per_example), found
         return
     start = 0
-    for features in of_length((f for _, f in large), rows_of_slice(large)):  # as workers do
+    for features in of_length((f for _, f in large), _multiplied_rows(large)):  # as workers do
         rows = slice(start, start + features.n_rows)
         features.add_dot(piece, out[rows].zero_(), products)
         yield rows, None
         start = rows.stop
+
+
+def _multiplied_rows(large: Any) -> int:
+    """Rows that are multiplied at a time: those of a slice, or of a batch where it is large."""
+    batch = large.batch_size
+    return batch if batch * large.sample.nbytes >= PIECE_BYTES else rows_of_slice(large)
 
 
 def _dots(
@@ -97,6 +106,10 @@ def _dense_layers(a: Any, b: Any) -> set[str]:
 
 
 def _dense_is_cheaper(left: Block, right: Block, n: int, m: int) -> bool:
+    if isinstance(left, JoinedBlock) and isinstance(right, JoinedBlock):
+        return True  # each part is then multiplied by itself
+    if isinstance(left, IndexBlock) and isinstance(right, IndexBlock):
+        return left.rows_are_cheaper(right, n, m)
     if not (isinstance(left, OuterBlock) and isinstance(right, OuterBlock)):
         return False
     return not left.factors_are_cheaper(right, n, m)

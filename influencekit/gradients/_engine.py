@@ -17,9 +17,9 @@ from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients._sparse_rows import SparseRows, sparse_rows
 from influencekit.gradients._store import remove_spilled
-from influencekit.gradients.blocks._base import WORKSPACE, Block
+from influencekit.gradients.blocks._base import WORKSPACE, Block, BlockSpec
 from influencekit.gradients.blocks._dense import DenseBlock
-from influencekit.gradients.blocks._index import IndexBlock
+from influencekit.gradients.blocks._joined import JoinedBlock
 from influencekit.gradients.layers._layers import forward_recorded, layer_blocks
 from influencekit.gradients.layers._layout import REST, Layout, discover, forget_changed
 from influencekit.gradients.layers._trust import Batch as CheckedBatch
@@ -27,7 +27,6 @@ from influencekit.gradients.layers._trust import trusted_blocks
 from influencekit.models._task import Task
 from influencekit.utils._long_work import format_bytes, parse_memory, progress
 from influencekit.utils._torch import count_rows, plain_kernels, twice
-from influencekit.utils.validation import present
 
 __all__ = ["GradientEngine"]
 
@@ -264,25 +263,32 @@ def _doubled(batch: Batch) -> Batch:
     return batch._replace(inputs=twice(batch.inputs), targets=targets)
 
 
-def _joined(layout: Layout, blocks: dict[str, Block], rest: Tensor | None) -> DenseBlock:
-    """Rows of all that has no factors, removed from the blocks; shared weights are summed."""
+def _joined(layout: Layout, blocks: dict[str, Block], rest: Tensor | None) -> Block:
+    """One block of all that has no factors of its own, removed from the blocks."""
     by_place: dict[int, list[Block]] = {}
     for layer in layout.layers:
         if not layer.has_factors:
             by_place.setdefault(layer.place, []).append(blocks.pop(layer.name))
-    spec, first = layout.rest_spec, next(iter(by_place.values()), [])
-    if rest is None and len(by_place) == len(first) == 1 and isinstance(first[0], DenseBlock):
-        return DenseBlock(spec, first[0].rows)
-    like = first[0].tensors[-1] if first else present(rest, "gradients of the other parameters")
-    out, start = like.new_empty(*like.shape[:2], spec.width), 0
+    parts: list[Block] = []
+    starts: list[int] = []
     for group in by_place.values():
-        # entries of an embedding are added in place to rows that are there already
-        for i, block in enumerate(sorted(group, key=lambda b: isinstance(b, IndexBlock))):
-            block.put(out[:, :, start : start + block.spec.width], add=i > 0)
-        start += group[0].spec.width
+        first = starts[-1] + parts[-1].spec.width if parts else 0
+        some = _smallest(group)
+        parts, starts = parts + some, starts + [first] * len(some)
     if rest is not None:
-        out[:, :, start:] = rest
-    return DenseBlock(spec, out)
+        starts.append(starts[-1] + parts[-1].spec.width if parts else 0)
+        parts.append(DenseBlock(BlockSpec(REST, layout.rest_columns), rest))
+    if len(parts) == 1 and isinstance(parts[0], DenseBlock):
+        return DenseBlock(layout.rest_spec, parts[0].rows)
+    return JoinedBlock(layout.rest_spec, parts, starts)
+
+
+def _smallest(group: list[Block]) -> list[Block]:
+    """Blocks of a shared weight, as they are or as dense rows of their sum, whatever is smaller."""
+    if sum(block.nbytes for block in group) < group[0].dense_bytes * group[0].n_examples:
+        return group
+    joined = JoinedBlock(group[0].spec, group, [0] * len(group))
+    return list(joined.with_dense_parts().parts)
 
 
 def _check_cotangents(cotangents: Tensor, outputs: Tensor) -> Tensor:

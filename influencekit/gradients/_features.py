@@ -11,6 +11,7 @@ from torch import Tensor
 
 from influencekit.gradients.blocks._base import WORKSPACE, Block, RowProvider, row_slice
 from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._joined import JoinedBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.gradients.blocks._sparse import SparseBlock
 from influencekit.utils._long_work import chunks
@@ -158,7 +159,7 @@ class GradientFeatures:
 
         Dense blocks are not cut on the other side, so that each row of these is made once.
         """
-        dense = {k for k, block in other.blocks.items() if isinstance(block, DenseBlock)}
+        dense = {k for k, block in other.blocks.items() if block.is_dense}
         for name in dense:
             right = other.blocks[name].to(products)
             for rows in self._tiles():
@@ -175,7 +176,7 @@ class GradientFeatures:
     def mixed(self, dense: Collection[str], dtype: torch.dtype) -> GradientFeatures:
         """The same gradients in a dtype, those of some blocks as dense rows."""
         blocks = {
-            name: DenseBlock.of(block.to(dtype)) if name in dense else block.to(dtype)
+            name: _made_dense(block.to(dtype)) if name in dense else block.to(dtype)
             for name, block in self.blocks.items()
         }
         return self.with_blocks(blocks)
@@ -377,9 +378,17 @@ def _add_symmetric(left: Tensor, right: Tensor, out: Tensor) -> None:
         out[columns, : columns.start] += panel[: columns.start].mT
 
 
+def _made_dense(block: Block) -> Block:
+    return block.with_dense_parts() if isinstance(block, JoinedBlock) else DenseBlock.of(block)
+
+
 def cat_blocks(blocks: list[Block]) -> Block:
     """One block of the examples of several, in order; of any kinds and lengths."""
     first = blocks[0]
+    joined = [block for block in blocks if isinstance(block, JoinedBlock)]
+    if joined and len({block.starts for block in joined}) == 1 and len(joined) == len(blocks):
+        parts = zip(*(block.parts for block in joined), strict=True)
+        return joined[0].with_parts([cat_blocks(list(same)) for same in parts])
     if any(type(block) is not type(first) for block in blocks):
         blocks = [DenseBlock.of(block) for block in blocks]
     length = max(block.length for block in blocks)

@@ -18,6 +18,7 @@ from influencekit.gradients._features import GradientFeatures
 from influencekit.utils._files import remove_abandoned, remove_once, unfinished_name
 
 __all__ = [
+    "PIECE_BYTES",
     "FeatureStore",
     "disk_room",
     "of_length",
@@ -31,7 +32,7 @@ __all__ = [
 #: Prefix of the names of temporary folders.
 SPILLED = "influencekit-spilled-"
 #: Number of examples, or bytes, from which a piece of gradients in memory is not joined to others.
-_PIECE, _PIECE_BYTES = 2**15, 2**24
+_PIECE, PIECE_BYTES = 2**15, 2**23
 
 
 def remove_spilled() -> None:
@@ -167,14 +168,14 @@ def on_disk(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def pieces(
-    batches: Iterable[GradientFeatures], room: int = _PIECE_BYTES
+    batches: Iterable[GradientFeatures], room: int = PIECE_BYTES
 ) -> Iterator[GradientFeatures]:
     """Batches joined into pieces of many examples, or of as many bytes as ``room`` or more."""
     waiting: list[GradientFeatures] = []
     for features in batches:
         waiting.append(features)
         size = sum(f.nbytes for f in waiting)
-        if sum(map(len, waiting)) >= _PIECE or size >= min(room, _PIECE_BYTES):
+        if sum(map(len, waiting)) >= _PIECE or size >= min(room, PIECE_BYTES):
             yield GradientFeatures.cat(waiting)
             waiting = []
     if waiting:

@@ -27,6 +27,7 @@ __all__ = [
     "count_saved_bytes",
     "flat_gradient",
     "has_reentrant_checkpoints",
+    "largest",
     "map_tensors",
     "no_hidden_loops",
     "plain_kernels",
@@ -192,6 +193,15 @@ def flat_gradient(gradient: Tensor | None, parameter: Tensor) -> Tensor:
     if gradient is None:
         return torch.zeros_like(parameter).flatten()
     return (gradient.to_dense() if gradient.is_sparse else gradient).flatten()
+
+
+def largest(x: Tensor) -> float:
+    """The largest absolute value, NaN where one is, without a copy of the tensor; 0 of nothing."""
+    if not x.numel():
+        return 0.0
+    if x.is_complex():
+        return float(x.abs().max())
+    return float(torch.stack(torch.aminmax(x)).abs().max())
 
 
 def has_reentrant_checkpoints(outputs: Tensor) -> bool:

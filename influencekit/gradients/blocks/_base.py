@@ -13,6 +13,7 @@ from torch import Tensor
 from influencekit.utils._long_work import chunks
 
 __all__ = [
+    "COLUMNS",
     "WORKSPACE",
     "Block",
     "BlockSpec",
@@ -26,7 +27,7 @@ __all__ = [
 #: Default number of bytes for the intermediates of one operation.
 WORKSPACE = 2**27
 #: Columns of a product in one precision before it is added to a sum in a finer one.
-_COLUMNS = 2**14
+COLUMNS = 2**14
 #: Rows from which a matrix product is fast.
 _FEW = 15
 #: Products of so few pairs cost less than the calls for their parts.
@@ -118,18 +119,13 @@ def row_slice(examples: slice, rows_per_example: int) -> slice:
 
 
 def symmetrize(specs: tuple[BlockSpec, ...], out: Tensor) -> Tensor:
-    """Copy the blocks above the diagonal below it.
+    """Copy the blocks above the diagonal below it, and return ``out``.
 
     Parameters
     ----------
     specs : tuple of BlockSpec
         Specs in the order in which the blocks were added.
     out : Tensor of shape (p, p)
-
-    Returns
-    -------
-    Tensor
-        ``out``.
     """
     for i, upper in enumerate(specs):
         for lower in specs[i + 1 :]:
@@ -146,14 +142,14 @@ def add_products(left: Tensor, right: Tensor, out: Tensor) -> None:
     if left.dtype == out.dtype:
         out.addmm_(left, right.mT)
         return
-    cut = left.shape[1] // _COLUMNS * _COLUMNS
+    cut = left.shape[1] // COLUMNS * COLUMNS
     if cut and out.numel() <= _FEW_PAIRS:  # one call for all parts
         parts = [
-            side[:, :cut].unflatten(1, (-1, _COLUMNS)).transpose(0, 1) for side in (left, right)
+            side[:, :cut].unflatten(1, (-1, COLUMNS)).transpose(0, 1) for side in (left, right)
         ]
         out += torch.bmm(parts[0], parts[1].mT).sum(0, dtype=out.dtype)
         left, right = left[:, cut:], right[:, cut:]
-    for columns in chunks(left.shape[1], 1, _COLUMNS):
+    for columns in chunks(left.shape[1], 1, COLUMNS):
         # Σ_c G_c H_cᵀ of some columns c at a time
         out += left[:, columns] @ right[:, columns].mT
 
@@ -207,6 +203,11 @@ class Block(ABC):
     @property
     def is_single(self) -> bool:
         """Whether each row is the outer product of two stored vectors."""
+        return False
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether dense rows are stored."""
         return False
 
     @property

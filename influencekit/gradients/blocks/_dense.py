@@ -28,6 +28,10 @@ class DenseBlock(Block):
     def tensors(self) -> tuple[Tensor, ...]:
         return (self.rows,)
 
+    @property
+    def is_dense(self) -> bool:
+        return True
+
     @classmethod
     def of(cls, block: Block) -> DenseBlock:
         """Any block, dense."""

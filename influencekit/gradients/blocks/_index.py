@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from influencekit.gradients.blocks._base import (
+    COLUMNS,
     WORKSPACE,
     Block,
     BlockSpec,
@@ -17,9 +18,17 @@ from influencekit.gradients.blocks._base import (
     unit_rows,
     weighted_moment,
 )
+from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.utils._long_work import chunks
 
 __all__ = ["IndexBlock"]
+
+#: What reading an entry of a dense row costs, in multiplications of a matrix product.
+_READ = 4
+#: Bytes of such entries at a time, so that they are in cache and take no new memory.
+_READ_BYTES = 2**22
+#: Most bytes of dense rows that are made for products alone.
+_MOST_ROWS = 2**28
 
 
 class IndexBlock(Block):
@@ -93,6 +102,8 @@ class IndexBlock(Block):
     def add_dot(
         self, other: Block, out: Tensor, workspace: int = WORKSPACE, route: str = "auto"
     ) -> None:
+        if isinstance(other, DenseBlock):
+            return self._add_dot_rows(other, out, workspace)
         if not isinstance(other, IndexBlock):
             return super().add_dot(other, out, workspace)
         used = torch.unique(torch.cat([self.index.flatten(), other.index.flatten()]))
@@ -103,6 +114,31 @@ class IndexBlock(Block):
         if route == "factors":
             return self._add_dot_factors(other, out, workspace)
         return self._add_dot_dense(other, out, used, workspace)
+
+    def rows_are_cheaper(self, other: IndexBlock, n: int, m: int) -> bool:
+        """Whether products of n and m examples take less with the smaller side as dense rows."""
+        t, u, dim, entries = self.length, other.length, self.spec.d_in, self.spec.d_out
+        pairs = n * m * self.rows_per_example * other.rows_per_example
+        fewer = min(n * self.rows_per_example, m * other.rows_per_example)
+        rows = pairs * min(t, u) * dim * _READ + fewer * self.spec.width
+        used = min(entries, n * t + m * u)
+        fits = fewer * self.spec.width * self.b.element_size() <= _MOST_ROWS
+        return fits and rows < pairs * min(t * u * (dim + 5), used * dim)
+
+    def _add_dot_rows(self, other: DenseBlock, out: Tensor, workspace: int) -> None:
+        """Products with dense rows, of which only the entries of each example are read."""
+        r, dim, matrices = self.rows_per_example, self.spec.d_in, other.dense()
+        matrices = matrices.unflatten(1, (self.spec.d_out, dim))
+        for t in chunks(self.length, dim, COLUMNS):  # sums of so many numbers in one precision
+            each = (t.stop - t.start) * dim * (len(matrices) + r) * self.b.element_size()
+            for some in chunks(self.n_examples, each, min(_READ_BYTES, workspace)):
+                index = self.index[some, t]
+                entries = matrices.index_select(1, index.flatten()).unflatten(1, index.shape)
+                # Σ_t <b_t, H[e_t]>
+                found = torch.bmm(
+                    self.b[some, :, t].flatten(2), entries.flatten(2).permute(1, 2, 0)
+                )
+                out[row_slice(some, r)] += found.flatten(0, 1)
 
     def _add_dot_dense(self, other: IndexBlock, out: Tensor, used: Tensor, workspace: int) -> None:
         # only the entries that occur on either side need columns

@@ -27,7 +27,7 @@ _ENTRY = 32
 #: Bytes of dense rows that are multiplied at a time, so that they are still in cache.
 _DENSE_BYTES = 2**23
 #: Dense rows that are multiplied with others at a time, and bytes of some of their columns.
-_DENSE_ROWS, _DENSE_PIECE = 256, 2**24
+_DENSE_ROWS, _DENSE_PIECE = 256, 2**22
 
 
 class OuterBlock(Block):

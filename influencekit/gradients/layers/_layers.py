@@ -159,9 +159,19 @@ class Layer:
         """Rows (n, R, width) of one call, of a layer without factors."""
         if self.rule.dense is None:  # only the bias of a layer with factors is trained
             return self._output_sides(g, None).sum(2)
+        if self.rule.fill is not None and self.trains_weight:
+            return self._filled_rows(inputs, g)
         weight, bias = self.rule.dense(self.module, inputs, g)
         wanted = [weight] * self.trains_weight + [bias] * self.trains_bias
         return wanted[0] if len(wanted) == 1 else torch.cat(wanted, dim=2)
+
+    def _filled_rows(self, inputs: Tensor, g: Tensor) -> Tensor:
+        size = self.trained[0].numel()
+        out = g.new_empty(*g.shape[:2], self.spec.width)
+        present(self.rule.fill, "fill of the rule")(inputs, g, out[:, :, :size])
+        if self.trains_bias:
+            out[:, :, size:] = g.flatten(2, -2).sum(2) if g.ndim > 3 else g
+        return out
 
     def _output_sides(self, g: Tensor, inputs: Tensor | None) -> Tensor:
         """Output sides (n, R, T, d_out) of one call, for a rule with factors."""

@@ -37,6 +37,7 @@ from influencekit.utils._torch import (
     count_rows,
     count_saved_bytes,
     has_reentrant_checkpoints,
+    largest,
     no_hidden_loops,
     select_rows,
 )
@@ -214,7 +215,7 @@ def _called_groups(known: Reference, rest: dict[str, slice], alone: Any) -> list
         outputs, calls = forward_recorded(known.task, some, known.pair)
         ones = call_shapes(forward_recorded(known.task, some, alone)[1])
         found, _, calls = _placed(known, some, calls, ones)
-        size = float(known.outputs.abs().max())
+        size = largest(known.outputs)
         if not found or not agrees(outputs.detach(), known.outputs, size, known.dtype):
             return []
         good = known.groups(found, outputs, calls)

@@ -11,7 +11,7 @@ from torch import Tensor
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._module import duplicate
 from influencekit.models._task import Task
-from influencekit.utils._torch import map_tensors, plain_kernels, tolerance
+from influencekit.utils._torch import largest, map_tensors, plain_kernels, tolerance
 
 __all__ = ["check_not_moved", "check_unmixed", "mixed"]
 
@@ -22,8 +22,8 @@ _MOST_COPIED = 2**28
 def check_unmixed(task: Task, single: Tensor, together: Tensor, dtype: torch.dtype) -> None:
     """Refuse a model whose outputs of an example change with the other examples of the batch."""
     if single.shape == together.shape:
-        allowed = 10 * tolerance(dtype) * (1e-30 + float(single.abs().max()))
-        if bool(((single - together).abs() <= allowed).all()) or bool(single.isnan().any()):
+        allowed = 10 * tolerance(dtype) * (1e-30 + largest(single))
+        if largest(single - together) <= allowed or bool(single.isnan().any()):
             return
     raise UnsupportedModelError(mixed(task))
 
@@ -86,4 +86,4 @@ def _moved(task: Task, one: Tensor, other: Tensor) -> float:
     """How far the first example's outputs move, relative to the largest."""
     if one.shape != other.shape:
         raise UnsupportedModelError(mixed(task))
-    return float((one[0] - other[0]).abs().max()) / (float(one[0].abs().max()) + 1e-30)
+    return largest(one[0] - other[0]) / (largest(one[0]) + 1e-30)

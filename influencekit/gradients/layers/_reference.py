@@ -21,7 +21,13 @@ from influencekit.gradients.layers._layers import (
 )
 from influencekit.gradients.layers._mixing import check_unmixed, mixed
 from influencekit.models._task import Task
-from influencekit.utils._torch import flat_gradient, rounding_floor, select_rows, tolerance
+from influencekit.utils._torch import (
+    flat_gradient,
+    largest,
+    rounding_floor,
+    select_rows,
+    tolerance,
+)
 
 __all__ = ["PAIR", "TRIPLE", "Reference", "agrees"]
 
@@ -41,8 +47,8 @@ class Reference:
     outputs : Tensor of shape (2, *output_shape)
         Of both examples together.
     cotangents : Tensor of shape (2, *output_shape)
-    rows : dict of str to Tensor of shape (2, numel)
-        Gradients of every parameter.
+    rows : dict of str to list of Tensor of shape (numel,)
+        Gradients of every parameter, of both examples.
     unused : frozenset of str
         Parameters that the outputs do not depend on.
     dtype : torch.dtype
@@ -53,7 +59,7 @@ class Reference:
     pair: Any
     outputs: Tensor
     cotangents: Tensor
-    rows: dict[str, Tensor]
+    rows: dict[str, list[Tensor]]
     unused: frozenset[str]
     dtype: torch.dtype
 
@@ -84,19 +90,27 @@ class Reference:
             for (name, p), g in zip(task.parameters.items(), grads, strict=True):
                 rows[name].append(flat_gradient(g, p))
                 used |= {name} if g is not None else set()
-        found = {name: torch.stack(parts) for name, parts in rows.items()}
-        unused = frozenset(set(found) - used)
-        return cls(task, pair, outputs.detach(), cotangents, found, unused, dtype), seen
+        unused = frozenset(set(rows) - used)
+        return cls(task, pair, outputs.detach(), cotangents, rows, unused, dtype), seen
 
     @cached_property
     def scale(self) -> float:
         """The largest entry of all gradients."""
-        return max((float(g.abs().max()) for g in self.rows.values() if g.numel()), default=0.0)
+        return max((largest(g) for rows in self.rows.values() for g in rows), default=0.0)
 
     def agrees(self, found: Tensor, names: Sequence[str], order: Sequence[int] = PAIR) -> bool:
         """Whether rows are the gradients of these parameters, for the examples in some order."""
-        expected = torch.cat([self.rows[name] for name in names], dim=1)[list(order)]
-        return agrees(found, expected, self.scale, self.dtype)
+        expected = {i: self._joined(names, i) for i in set(order)}
+        if found.shape != (len(order), sum(self.rows[name][0].numel() for name in names)):
+            return False
+        size = max(map(largest, expected.values()))
+        off = (largest(own - expected[i]) for own, i in zip(found, order, strict=True))
+        most = allowed(size, self.scale, self.dtype)
+        return all(difference <= most for difference in off)
+
+    def _joined(self, names: Sequence[str], example: int) -> Tensor:
+        parts = [self.rows[name][example] for name in names]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def groups(
         self, layers: Sequence[AnyLayer], outputs: Tensor, calls: list, order: Sequence[int] = PAIR
@@ -143,7 +157,7 @@ class Reference:
         expected = self.outputs[rows]
         try:
             outputs, calls = forward_recorded(self.task, layers, inputs)
-            found, size = outputs.detach(), float(expected.abs().max())
+            found, size = outputs.detach(), largest(expected)
             return (outputs, calls) if agrees(found, expected, size, self.dtype) else None
         except Exception:  # whatever a model raises that does not take an expanded tensor
             return None
@@ -165,9 +179,14 @@ def _pattern(outputs: Tensor) -> Tensor:
 
 def agrees(found: Tensor, expected: Tensor, scale: float, dtype: torch.dtype) -> bool:
     """Whether gradients agree, given the largest gradient of all parameters."""
-    floor = rounding_floor(dtype) * scale
-    allowed = tolerance(dtype) * float(expected.abs().max()) + floor
-    return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
+    if found.shape != expected.shape:
+        return False
+    return largest(found - expected) <= allowed(largest(expected), scale, dtype)
+
+
+def allowed(size: float, scale: float, dtype: torch.dtype) -> float:
+    """How far gradients of a size may be off, given the largest of all parameters."""
+    return tolerance(dtype) * size + rounding_floor(dtype) * scale
 
 
 def _forward_alone(task: Task, layers: Sequence[Layer], inputs: Any) -> tuple[Tensor, list]:

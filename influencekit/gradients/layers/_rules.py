@@ -38,6 +38,9 @@ class LayerRule:
     dense : callable or None
         ``(module, inputs, g (n, R, ...)) -> (weight (n, R, w), bias (n, R, d_out))`` for layers
         without factors; None for layers with factors.
+    fill : callable or None
+        ``(inputs, g (n, R, ..., d_out), out (n, R, w))`` writes what ``dense`` gives as weight to a
+        tensor that is there; the bias is a sum of g over all but its last dimension.
     accepts : callable
         ``(module) -> bool``: False sends the layer to the fallback.
     products : callable or None
@@ -48,6 +51,7 @@ class LayerRule:
     inputs: Callable
     outputs: Callable | None = None
     dense: Callable | None = None
+    fill: Callable | None = None
     accepts: Callable = lambda _module: True
     products: Callable | None = None
 
@@ -226,13 +230,20 @@ def _affine_features(_module: nn.Module, scaled: Tensor, g: Tensor) -> tuple[Ten
 
 
 def _transposed_linear(module: nn.Module, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    x, g = x.reshape(len(x), -1, x.shape[-1]), _linear_outputs(module, g, x)
-    # Σ_t x_t g_tᵀ, and Σ_t g_t
-    return torch.einsum("nti,nrto->nrio", x, g).flatten(2), g.sum(2)
+    weight = g.new_empty(*g.shape[:2], x.shape[-1] * g.shape[-1])
+    _fill_transposed(x, g, weight)
+    return weight, _linear_outputs(module, g, x).sum(2)
+
+
+def _fill_transposed(x: Tensor, g: Tensor, out: Tensor) -> None:
+    x, g = x.reshape(len(x), -1, x.shape[-1]), g.reshape(*g.shape[:2], -1, g.shape[-1])
+    for r in range(g.shape[1]):
+        # Σ_t x_t g_tᵀ, in place
+        torch.bmm(x.mT, g[:, r], out=out[:, r].unflatten(1, (x.shape[-1], g.shape[-1])))
 
 
 _SCALE = LayerRule(_scaled, dense=_affine_features)
-_TRANSPOSED = LayerRule(lambda _module, x: x, dense=_transposed_linear)
+_TRANSPOSED = LayerRule(lambda _module, x: x, dense=_transposed_linear, fill=_fill_transposed)
 _BATCH_NORM = LayerRule(_batch_norm, dense=_channels, accepts=_has_statistics)
 _CONV = LayerRule(conv_inputs, conv_outputs, products=conv_products)
 _GROUPED_CONV = LayerRule(unfold, dense=grouped_conv)

@@ -115,6 +115,13 @@ class OutputLoss(ABC):
                 "InfluenceFunction(LoGra(rows='fisher'))."
             )
 
+    def output_gradient(self, outputs: Tensor, targets: Tensor) -> Tensor | None:  # noqa: ARG002  losses with a formula take them
+        """Gradient of each example's loss with respect to its outputs; None without a formula.
+
+        Autograd takes it then. A formula is worth its place where outputs are large.
+        """
+        return None
+
     def sampled_gradients(self, outputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
         """Random output gradients whose outer product is the Hessian in expectation.
 

@@ -118,6 +118,16 @@ class SequenceCrossEntropy(OutputLoss):
         losses = self._token_loss(outputs.flatten(0, 1), labels.flatten())
         return (losses.view(shares.shape) * shares).sum(1)
 
+    @torch.no_grad()
+    def output_gradient(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        if self.label_smoothing:
+            return None
+        labels, shares = self._tokens(outputs, targets, self.weight)
+        # (p_t - onehot(label_t)) times the token's share, in one tensor
+        found = outputs.softmax(-1)
+        found.scatter_add_(-1, labels[..., None], found.new_tensor(-1.0).expand(*labels.shape, 1))
+        return found.mul_(shares[..., None])
+
     def example_weights(self, targets: Tensor) -> Tensor | None:
         if self.reduction != "tokens":
             return None

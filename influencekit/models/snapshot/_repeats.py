@@ -75,6 +75,8 @@ def check_finite_outputs(task: Task, inputs: Any) -> None:
 
 def are_finite(outputs: Tensor) -> bool:
     """Whether outputs hold no NaN and no infinity but minus infinity."""
+    if bool(torch.isfinite(outputs.sum())):  # as nearly always, known without copies
+        return True
     return not bool((outputs.isnan() | (outputs == float("inf"))).any())
 
 
@@ -169,6 +171,8 @@ def check_repeats(task: Task, inputs: Any, outputs: Tensor, state: State) -> Non
         return  # said where targets are compared
     with torch.no_grad(), plain_kernels():
         again = task.forward(inputs)
+    if again.shape == outputs.shape and torch.equal(again, outputs):
+        return
     scale = float(outputs.detach().abs().nan_to_num(posinf=0.0).max())
     close = again.shape == outputs.shape and torch.allclose(
         again, outputs.detach(), rtol=_ROUNDING, atol=_ROUNDING * scale + 1e-30, equal_nan=True
