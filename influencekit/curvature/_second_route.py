@@ -15,7 +15,7 @@ from influencekit.curvature._wide_forward import WideForward
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._cotangents import ggn_cotangent
 from influencekit.gradients._gradients import Gradients
-from influencekit.utils._torch import simple_kernels
+from influencekit.utils._torch import plain_kernels, simple_kernels
 
 __all__ = ["Products", "cheaper_rows", "second_route", "weighted_rows"]
 
@@ -44,7 +44,6 @@ def second_route(problem: CurvatureProblem, matrix: str, error: Exception) -> Pr
     return HessianProducts(problem, error) if matrix == "hessian" else RowProducts(problem)
 
 
-@torch.no_grad()
 def cheaper_rows(problem: CurvatureProblem) -> Products | None:
     """Products with the Gauss-Newton matrix from its rows, where these cost less than passes.
 
@@ -61,7 +60,8 @@ def cheaper_rows(problem: CurvatureProblem) -> Products | None:
         None if passes cost less, or if the rows take more than may be held.
     """
     task, few = problem.engine.task, next(iter(problem.examples.batches(2)))
-    with FlopCounterMode(display=False) as counter:
+    # fused kernels would hide their operations
+    with torch.no_grad(), plain_kernels(), FlopCounterMode(display=False) as counter:
         outputs = task.forward(few.inputs)
     n_outputs, each = outputs[0].numel(), counter.get_total_flops() / len(outputs)
     if n_outputs > _MOST_OUTPUTS or 2 * n_outputs * task.n_parameters > each:
