@@ -50,7 +50,7 @@ class CurvatureOperator:
     make one matrix product of a layer's tangents.  Cost per vector: about two forward and backward
     passes over the data. Memory in addition to vectors and result: the engine's workspace.
 
-    Where an example has fewer outputs than positions (convolutions, sequences), the Gauss-Newton
+    Where an example has few outputs for its positions (convolutions, sequences), the Gauss-Newton
     matrix is multiplied from its rows instead, which are kept: a product then costs as much as
     one with a dense matrix of as many rows.
 

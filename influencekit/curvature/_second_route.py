@@ -47,8 +47,8 @@ def second_route(problem: CurvatureProblem, matrix: str, error: Exception) -> Pr
 def cheaper_rows(problem: CurvatureProblem) -> Products | None:
     """Products with the Gauss-Newton matrix from its rows, where these cost less than passes.
 
-    A row of dense numbers is multiplied once for each vector, and a pass multiplies every
-    parameter at every position of the example: so rows win where outputs are fewer than positions.
+    For each vector, a row of an example takes two multiplications a parameter, and the derivative
+    of a pass and its transpose take four at every position of the example.
 
     Parameters
     ----------
@@ -63,11 +63,12 @@ def cheaper_rows(problem: CurvatureProblem) -> Products | None:
     # fused kernels would hide their operations
     with torch.no_grad(), plain_kernels(), FlopCounterMode(display=False) as counter:
         outputs = task.forward(few.inputs)
-    n_outputs, each = outputs[0].numel(), counter.get_total_flops() / len(outputs)
-    if n_outputs > _MOST_OUTPUTS or 2 * n_outputs * task.n_parameters > each:
+    at_most = counter.get_total_flops() / len(outputs) / task.n_parameters
+    if outputs[0].numel() > min(_MOST_OUTPUTS, at_most + 1):  # a softmax has one row less
         return None
     rows = Gradients(problem.engine, problem.examples, ggn_cotangent(task))
-    return RowProducts(problem, rows) if rows.nbytes <= problem.held_memory else None
+    fits = rows.rows_per_example <= at_most and rows.nbytes <= problem.held_memory
+    return RowProducts(problem, rows) if fits else None
 
 
 def weighted_rows(problem: CurvatureProblem, rows: Tensor | None) -> tuple[Any, Tensor]:

@@ -99,7 +99,7 @@ def test_who_takes_rows():
     assert not chosen(net, X, y, "hessian")
     assert not chosen(net, X, y, max_memory=3_000)  # rows of all examples would take more
     assert not chosen(copy.deepcopy(net).bfloat16(), X, y)  # rows would be rounded
-    assert not chosen(nn.Linear(36, 2), X.flatten(1), y)  # one position and two outputs
+    assert not chosen(nn.Linear(36, 5), X.flatten(1), y)  # one position and five outputs
     assert not chosen(Tokens(60), *case("tokens")[1:])
     layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
     encoder = nn.Sequential(nn.TransformerEncoder(layer, 1), nn.Flatten(), nn.Linear(48, 2))
