@@ -126,8 +126,7 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
         Layers that scores are computed from; all other parameters are constants. "last", or names
         or patterns of modules or parameters, such as ``"encoder.*.attention"``; None is all.
     batch_size : int or None, default=None
-        Examples whose gradients are taken at a time; None chooses from ``max_memory``.
-        Results do not depend on it.
+        Examples whose gradients are taken at a time, or None; results do not depend on it.
     max_memory : int, str or None, default=None
         Bytes that may be taken, or a text such as "2GB". None holds at most 1 GiB, whatever is
         free, and refuses what needs more than half of the free memory.
