@@ -119,7 +119,7 @@ class Encoder:
             raise _refusal(path, f"a tensor of layout {value.layout}", "dense tensors")
         own = self._number(value)
         plain = value.detach().cpu()
-        if not (plain.ndim == 2 and plain.mT.is_contiguous()):  # products by columns have other bits
+        if not (plain.ndim == 2 and plain.mT.is_contiguous()):  # decides bits
             plain = plain.contiguous()
         dtype = str(plain.dtype).removeprefix("torch.")
         if plain.dtype == torch.bfloat16:
