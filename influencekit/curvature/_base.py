@@ -163,4 +163,4 @@ class SolvedCurvature(FittedCurvature):
         """Slices of rows whose dense gradients, and a few copies of them, fit into memory."""
         engine = self.problem.engine
         each = 8 * engine.task.n_parameters * torch.finfo(engine.task.dtype).bits // 8
-        return chunks(n, each, engine.max_memory // 2)
+        return chunks(n, each, engine.held_memory // 2)

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
-from influencekit.curvature._second_route import Products, second_route, weighted_rows
+from influencekit.curvature._second_route import (
+    Products,
+    cheaper_rows,
+    second_route,
+    weighted_rows,
+)
 from influencekit.curvature._wide_forward import WideForward, product_dtype
 from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._custom import CustomLoss
@@ -44,6 +49,10 @@ class CurvatureOperator:
     All vectors go through a batch together: forward-mode derivatives under ``torch.func.vmap``
     make one matrix product of a layer's tangents.  Cost per vector: about two forward and backward
     passes over the data. Memory in addition to vectors and result: the engine's workspace.
+
+    Where an example has few outputs for its positions (convolutions, sequences), the Gauss-Newton
+    matrix is multiplied from its rows instead, which are kept: a product then costs as much as
+    one with a dense matrix of as many rows.
 
     A model with an operation that forward mode does not know (an LSTM's fused kernel, an
     EmbeddingBag, a checkpointed part, a hook on a tensor) takes a second route: the Gauss-Newton
@@ -92,7 +101,12 @@ class CurvatureOperator:
             return torch.zeros_like(vectors, dtype=self.dtype)
         return self._products(vectors.to(self._inner), rows).to(self.dtype)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_second": None, "_tried": False}  # its rows are made again
+
     def _products(self, vectors: Tensor, rows: Tensor | None) -> Tensor:
+        if self._second is None and not self._tried and self._sees_rows():
+            self._second = cheaper_rows(self.problem)
         if self._second is None:
             try:
                 return self._by_forward_mode(vectors, rows)
@@ -119,6 +133,12 @@ class CurvatureOperator:
                     # F v = Σ_batches F_batch v
                     out[part] += self._flat(torch.func.vmap(multiply)(self._tree(vectors[part])))
         return out
+
+    def _sees_rows(self) -> bool:
+        """Whether rows are those of the matrix: of a convex loss, in the model's own dtype."""
+        task = self.problem.engine.task
+        own = self._inner == task.dtype and not self._forward.casts
+        return self.matrix == "ggn" and own and getattr(task.loss, "convex", True)
 
     def _try_forward_mode(self) -> None:
         """Raise if forward mode says other than backward mode, which hooks on tensors change."""

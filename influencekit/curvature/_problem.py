@@ -73,7 +73,7 @@ class CurvatureProblem:
 
     @property
     def max_memory(self) -> int:
-        """Memory limit in bytes."""
+        """Bytes that choose the method."""
         return self.engine.max_memory
 
     @property
@@ -254,5 +254,5 @@ def _hessian_batch(engine: GradientEngine, examples: Examples) -> int:
     """Number of examples whose output Hessians, and a few such matrices, fit into memory."""
     first = next(iter(examples.batches(1)))
     n_outputs = engine.task.forward(first.inputs).numel()
-    room = engine.max_memory // 4 // (5 * 8 * n_outputs**2)
+    room = engine.held_memory // 4 // (5 * 8 * n_outputs**2)
     return int(min(256, max(1, room)))

@@ -1,4 +1,4 @@
-"""Products with curvature matrices of models that have no forward-mode derivatives."""
+"""Products with curvature matrices without forward-mode derivatives: from rows, or gradients."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._wide_forward import WideForward
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._cotangents import ggn_cotangent
 from influencekit.gradients._gradients import Gradients
-from influencekit.utils._torch import simple_kernels
+from influencekit.utils._torch import plain_kernels, simple_kernels
 
-__all__ = ["Products", "second_route", "weighted_rows"]
+__all__ = ["Products", "cheaper_rows", "second_route", "weighted_rows"]
 
 #: ``(vectors (k, p), rows or None) -> F v of every vector``
 Products = Callable[[Tensor, Tensor | None], Tensor]
 #: Length of a step along a vector, in units of the length of the parameters.
 _STEP = torch.finfo(torch.float64).eps ** (1 / 3)
+#: Most outputs of an example for which the rows of the Gauss-Newton matrix are considered.
+_MOST_OUTPUTS = 64
 
 
 def second_route(problem: CurvatureProblem, matrix: str, error: Exception) -> Products:
@@ -41,6 +44,33 @@ def second_route(problem: CurvatureProblem, matrix: str, error: Exception) -> Pr
     return HessianProducts(problem, error) if matrix == "hessian" else RowProducts(problem)
 
 
+def cheaper_rows(problem: CurvatureProblem) -> Products | None:
+    """Products with the Gauss-Newton matrix from its rows, where these cost less than passes.
+
+    For each vector, a row of an example takes two multiplications a parameter, and the derivative
+    of a pass and its transpose take four at every position of the example.
+
+    Parameters
+    ----------
+    problem : CurvatureProblem
+
+    Returns
+    -------
+    callable or None
+        None if passes cost less, or if the rows take more than may be held.
+    """
+    task, few = problem.engine.task, next(iter(problem.examples.batches(2)))
+    # fused kernels would hide their operations
+    with torch.no_grad(), plain_kernels(), FlopCounterMode(display=False) as counter:
+        outputs = task.forward(few.inputs)
+    at_most = counter.get_total_flops() / len(outputs) / task.n_parameters
+    if outputs[0].numel() > min(_MOST_OUTPUTS, at_most + 1):  # a softmax has one row less
+        return None
+    rows = Gradients(problem.engine, problem.examples, ggn_cotangent(task))
+    fits = rows.rows_per_example <= at_most and rows.nbytes <= problem.held_memory
+    return RowProducts(problem, rows) if fits else None
+
+
 def weighted_rows(problem: CurvatureProblem, rows: Tensor | None) -> tuple[Any, Tensor]:
     """Examples and their weights; those of a random draw are scaled up to the whole."""
     examples, weights = problem.examples, problem.example_weights
@@ -55,11 +85,14 @@ class RowProducts:
     Parameters
     ----------
     problem : CurvatureProblem
+    rows : Gradients, optional
+        The rows, if they are there.
     """
 
-    def __init__(self, problem: CurvatureProblem):
-        engine = problem.engine
-        rows = Gradients(engine, problem.examples, ggn_cotangent(engine.task))
+    def __init__(self, problem: CurvatureProblem, rows: Gradients | None = None):
+        if rows is None:
+            engine = problem.engine
+            rows = Gradients(engine, problem.examples, ggn_cotangent(engine.task))
         self.problem, self.rows = problem, rows.held(problem.held_memory // 4, spill=True)
 
     def __call__(self, vectors: Tensor, rows: Tensor | None) -> Tensor:

@@ -66,6 +66,8 @@ class WideForward:
         Trainable parameters in the dtype.
     is_wide : bool
         Whether the model itself runs in the dtype.
+    casts : bool
+        Whether parameters or buffers of the model have another dtype.
     """
 
     def __init__(self, task: Task, dtype: torch.dtype, first: Any):
@@ -79,8 +81,8 @@ class WideForward:
             if k not in self.parameters and t.is_floating_point() and t.dtype != dtype
         }
         own = [p.dtype for p in task.parameters.values()]
-        self._casts = bool(self._others) or any(kind != dtype for kind in own)
-        self.is_wide = not self._casts or self._runs(first)
+        self.casts = bool(self._others) or any(kind != dtype for kind in own)
+        self.is_wide = not self.casts or self._runs(first)
 
     @property
     def n_bytes(self) -> int:
@@ -99,7 +101,7 @@ class WideForward:
     def __call__(self, inputs: Any) -> Callable[[dict[str, Tensor]], Tensor]:
         """Outputs of a batch as a function of the parameters."""
         task = self.task
-        if not self._casts:
+        if not self.casts:
             return lambda parameters: task.forward(inputs, parameters)
         if self.is_wide:
             wide = map_tensors(self._cast, inputs)

@@ -19,8 +19,7 @@ from influencekit.gradients.blocks._outer import OuterBlock
 
 __all__ = ["all_dots", "all_self_dots"]
 
-#: Most bytes of the smaller side that are multiplied at a time, however much memory is free, so
-#: that products have the same bits.
+#: Most bytes of the smaller side that are multiplied at a time.
 _SHARE = 2**29
 #: Bytes of a piece that may be sent to workers with each slice.
 _SENT = 2**27

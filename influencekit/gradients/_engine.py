@@ -25,13 +25,17 @@ from influencekit.gradients.layers._layout import REST, Layout, discover, forget
 from influencekit.gradients.layers._trust import Batch as CheckedBatch
 from influencekit.gradients.layers._trust import trusted_blocks
 from influencekit.models._task import Task
-from influencekit.utils._long_work import format_bytes, parse_memory, progress
+from influencekit.utils._long_work import (
+    format_bytes,
+    held_memory,
+    memory_limit,
+    parse_memory,
+    progress,
+)
 from influencekit.utils._torch import count_rows, plain_kernels, twice
 
 __all__ = ["GradientEngine"]
 
-#: Bytes of all that is held, where ``max_memory`` is None: the same call then holds the same.
-_HELD = 2**30
 #: Bytes of a batch, where ``max_memory`` has more room, and of its largest tensor.
 _BATCH_BYTES, _TENSOR_BYTES = 2**27, 2**25
 
@@ -48,18 +52,17 @@ class GradientEngine:
     batch_size : int, optional
         Number of examples in one forward pass; None chooses it from the memory that they need.
     max_memory : int or str, optional
-        Total memory limit in bytes, or a string such as "2GB"; None is half of the free memory of
-        the task's device.
+        Total memory limit in bytes, or a string such as "2GB"; None holds at most 1 GiB, and
+        refuses what needs more than half of the free memory of the task's device.
     verbose : int, default=0
         1 shows progress over batches.
 
     Attributes
     ----------
     max_memory : int
-        Limit in bytes, for refusals.
+        Bytes that choose the method: those given, or 8 GiB.
     held_memory : int
-        Bytes of all that may be held to save time: ``max_memory``, or at most 1 GiB where none is
-        given.
+        Bytes of all that may be held to save time: ``max_memory``, or 1 GiB where none is given.
     """
 
     def __init__(
@@ -74,14 +77,25 @@ class GradientEngine:
             raise ValueError(f"batch_size: got {batch_size!r}; expected a positive int or None.")
         self.task = task
         self.batch_size = batch_size
-        self.max_memory = parse_memory(max_memory, task.device)
+        self.max_memory, self.held_memory = parse_memory(max_memory), held_memory(max_memory)
         self.verbose = verbose
-        # what is held and the sizes of products do not depend on what is free beyond 2 GiB, so that
-        # the same call gives the same bits
-        self.held_memory = self.max_memory if max_memory else min(_HELD, self.max_memory)
-        share = 16 if max_memory else 8
-        self.workspace = max(2**16, min(WORKSPACE, self.max_memory // share))
+        self.workspace = max(2**16, min(WORKSPACE, self.max_memory // 16))
         remove_spilled()
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the user gave ``max_memory``."""
+        return self.held_memory == self.max_memory
+
+    @property
+    def limit(self) -> int:
+        """Bytes above which work is refused, which is all that free memory decides."""
+        return memory_limit(self.max_memory if self.is_bounded else None, self.task.device)
+
+    @property
+    def kept_memory(self) -> int:
+        """Bytes of one thing that is kept between passes."""
+        return self.max_memory // 8 if self.is_bounded else self.held_memory // 2
 
     def batches(
         self,
@@ -232,11 +246,22 @@ class GradientEngine:
 
     def require(self, needed: int, what: str, instead: str) -> None:
         """Raise ResourceError unless the needed bytes fit into ``max_memory``."""
-        if needed > self.max_memory:
+        if needed > self.limit:
             raise ResourceError(
-                f"{what} need {format_bytes(needed)}, but max_memory is "
-                f"{format_bytes(self.max_memory)}. {instead}, or raise max_memory."
+                f"{what} need {format_bytes(needed)}, but {self.limit_in_words}. {instead}, or "
+                f"{self.more}."
             )
+
+    @property
+    def limit_in_words(self) -> str:
+        """What refuses, for messages."""
+        name = "max_memory" if self.is_bounded else "half of the free memory"
+        return f"{name} is {format_bytes(self.limit)}"
+
+    @property
+    def more(self) -> str:
+        """What allows more, for messages."""
+        return f"{'raise' if self.is_bounded else 'set'} max_memory"
 
     def outputs(self, examples: Examples) -> Tensor:
         """Natural outputs of all examples, ``(n, *output_shape)``, without a graph."""

@@ -183,17 +183,14 @@ class Gradients(Operations):
         memory : int
             Bytes that may stay in memory, of the engine's ``held_memory``.
         spill : bool, default=False
-            Keep the rest too: in memory up to the same share of ``max_memory``, then in a temporary
-            folder, if the disk has room.
+            Keep the rest too, in a temporary folder, if the disk has room.
         """
         if self.parts is not None:
             return self
         if self.nbytes <= memory:
             return self.kept(pieces(f for _, f in self.results(as_made)))
         if spill and disk_room() > 2 * self.nbytes:
-            # the same pieces wherever they are: more of them stay where more memory is free
-            room = memory * self.engine.max_memory // self.engine.held_memory
-            return self.kept(FeatureStore((f for _, f in self.results(as_made)), room))
+            return self.kept(FeatureStore((f for _, f in self.results(as_made)), memory))
         return self
 
     def held_pairs(self, memory: int) -> Gradients:

@@ -67,17 +67,17 @@ class Operations(Passes):
 
     def matrix(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """Dense gradients, (n_rows, n_parameters)."""
-        out = self._empty(self.engine.task.n_parameters, dtype)
+        out = self.empty(self.engine.task.n_parameters, dtype)
         return self._filled(out, methodcaller("materialize", dtype))
 
     def project(self, projection: Any, dtype: torch.dtype = torch.float64) -> Tensor:
         """Projected gradients, (n_rows, projection.dim)."""
-        out = self._empty(projection.dim, dtype)
+        out = self.empty(projection.dim, dtype)
         return self._filled(out, methodcaller("project", projection))
 
     def __matmul__(self, matrix: Tensor) -> Tensor:
         """Products with ``matrix`` (n_parameters, k): (n_rows, k), in its dtype."""
-        out = self._empty(matrix.shape[1], matrix.dtype)
+        out = self.empty(matrix.shape[1], matrix.dtype)
         return self._filled(out, methodcaller("matmul", matrix))
 
     def _filled(self, out: Tensor, function: Callable[[GradientFeatures], Tensor]) -> Tensor:
@@ -85,18 +85,19 @@ class Operations(Passes):
             out[row_slice(rows, self.rows_per_example)] = found
         return out
 
-    def _empty(self, n_columns: int, dtype: torch.dtype) -> Tensor:
+    def empty(self, n_columns: int, dtype: torch.dtype) -> Tensor:
         """An empty array with one row of numbers for every gradient; on disk if it is large."""
         needed = self.n_rows * n_columns * dtype.itemsize
-        on_cpu = self.engine.task.device.type == "cpu"
-        if needed > self.engine.max_memory // 2 and on_cpu and disk_room() > 2 * needed:
+        engine, on_cpu = self.engine, self.engine.task.device.type == "cpu"
+        room = engine.max_memory // 2 if engine.is_bounded else engine.held_memory
+        if needed > room and on_cpu and disk_room() > 2 * needed:
             return on_disk((self.n_rows, n_columns), dtype)
-        self.engine.require(
+        engine.require(
             needed,
             f"{self.n_rows:,} rows of {n_columns:,} numbers",
             "Use fewer rows or columns (a projection)",
         )
-        return torch.empty(self.n_rows, n_columns, dtype=dtype, device=self.engine.task.device)
+        return torch.empty(self.n_rows, n_columns, dtype=dtype, device=engine.task.device)
 
     def dot(
         self,
@@ -127,14 +128,16 @@ class Operations(Passes):
             If the result alone would take more than ``max_memory``.
         """
         shape, engine = (self.n_rows, other.n_rows), self.engine
-        needed = shape[0] * shape[1] * torch.finfo(dtype).bits // 8 + 2 * engine.workspace
+        needed = shape[0] * shape[1] * torch.finfo(dtype).bits // 8
+        if engine.is_bounded:
+            needed += 2 * engine.workspace
         engine.require(
             needed,
             f"dot products of {shape[0]:,} x {shape[1]:,} gradients",
             "Use fewer examples at once, or project the gradients",
         )
         out = torch.empty(shape, dtype=dtype, device=engine.task.device)
-        memory = engine.max_memory - needed
+        memory = engine.max_memory - needed if engine.is_bounded else 2 * engine.held_memory
         if self.is_same(other):
             return all_self_dots(self, out, memory)
         all_dots(self, other, out, memory, products or dtype)

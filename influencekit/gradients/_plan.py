@@ -107,7 +107,7 @@ def plan(
     )
     seconds = passes / matmul_rate(engine.task.device, engine.task.dtype)
     seconds += flops / matmul_rate(engine.task.device, dtype)
-    return Plan(operation, passes + flops, n_bytes, seconds, engine.max_memory)
+    return Plan(operation, passes + flops, n_bytes, seconds, engine.limit)
 
 
 def _pass_flops(gradients: Gradients) -> float:

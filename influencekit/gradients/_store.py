@@ -16,6 +16,7 @@ from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
 from influencekit.utils._files import remove_abandoned, remove_once, unfinished_name
+from influencekit.utils._long_work import format_bytes
 
 __all__ = [
     "PIECE_BYTES",
@@ -138,7 +139,7 @@ def _to_file(tensor: Tensor, path: Path, files: list[mmap.mmap]) -> Tensor:
     if not tensor.numel():
         return tensor
     with open(path, "w+b") as file:
-        file.truncate(tensor.numel() * tensor.element_size())
+        _reserve(file.fileno(), tensor.numel() * tensor.element_size())
         files.append(mmap.mmap(file.fileno(), 0))
     mapped = torch.frombuffer(files[-1], dtype=tensor.dtype).view(tensor.shape)
     return mapped.copy_(tensor)
@@ -158,13 +159,30 @@ def on_disk(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         On the CPU. The system may drop its pages from memory.
     """
     descriptor, path = tempfile.mkstemp(prefix=f"{unfinished_name(SPILLED)}-")
-    os.close(descriptor)
     try:
+        _reserve(descriptor, math.prod(shape) * dtype.itemsize)
         mapped = torch.from_file(path, shared=True, size=math.prod(shape), dtype=dtype)
     finally:
+        os.close(descriptor)
         with suppress(OSError):  # a system that keeps open files
             os.unlink(path)
     return mapped.view(shape)
+
+
+def _reserve(descriptor: int, n_bytes: int) -> None:
+    """Give a file its size, and its place on the disk: a full disk would end the process later."""
+    if not hasattr(os, "posix_fallocate"):
+        os.truncate(descriptor, n_bytes)
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, n_bytes)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"max_memory: {format_bytes(n_bytes)} of gradients do not fit into memory, nor into "
+            f"the temporary folder {tempfile.gettempdir()!r} ({error.strerror}). Free it, set "
+            "TMPDIR to another folder, or raise max_memory.",
+        ) from error
 
 
 def pieces(

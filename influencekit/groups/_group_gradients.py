@@ -133,11 +133,12 @@ def products(gradients: Gradients, matrix: Tensor, projection: Projection | None
 def _require(engine: Any, n_groups: int, width: int, projection: Projection | None) -> None:
     """Refuse group gradients that do not fit the memory."""
     needed = 8 * n_groups * width
-    if needed <= engine.max_memory:
+    if needed <= engine.limit:
         return
     kind = f"{width:,} parameters" if projection is None else f"projection_dim={width:,}"
     raise ResourceError(
         f"gradients of {n_groups:,} groups with {kind} need {format_bytes(needed)}, but "
-        f"max_memory is {format_bytes(engine.max_memory)}. Use fewer groups, curvature='points', "
-        "which does not need this matrix, fewer dimensions (projection_dim), or raise max_memory."
+        f"{engine.limit_in_words}. Use fewer groups, curvature='points', "
+        "which does not need this matrix, fewer dimensions (projection_dim), or "
+        f"{engine.more}."
     )

@@ -69,8 +69,8 @@ class AttributionIndex(ApproximateIndex):
         2**26 of them, if there are twice as many rows as numbers; the other kinds, and "auto"
         beyond, are those of :func:`influencekit.gradients.make_projection`.
     max_memory : int, str or None, default=None
-        Bytes that a shard's work may take, or a text such as "2GB"; None is half of the free
-        memory. The attributor has its own.
+        Bytes that a shard's work may take, or a text such as "2GB"; None makes shards of 64 MiB.
+        The attributor has its own.
     n_jobs : int or None, default=None
         Workers that write shards; :func:`joblib.parallel_config` sets their kind: processes
         ("loky"), "threading", or a cluster ("dask") that shares the folder. The bytes are the

@@ -17,7 +17,20 @@ import torch
 import tqdm.auto
 import tqdm.std
 
-__all__ = ["chunks", "format_bytes", "free_memory", "one_notice", "parse_memory", "progress"]
+__all__ = [
+    "chunks",
+    "format_bytes",
+    "free_memory",
+    "held_memory",
+    "memory_limit",
+    "one_notice",
+    "parse_memory",
+    "progress",
+]
+
+#: Bytes that choose a method, and bytes that are held, where ``max_memory`` is None. They do not
+#: depend on the machine, so that the same call takes the same route and gives the same bits.
+ROOM, HELD = 2**33, 2**30
 
 #: Seconds between lines in a log.
 LOG_SECONDS = 30
@@ -56,15 +69,13 @@ def chunks(n: int, each: int, budget: int) -> Iterator[slice]:
         yield slice(start, min(n, start + size))
 
 
-def parse_memory(max_memory: int | str | None, device: torch.device | None = None) -> int:
-    """Bytes meant by ``max_memory``.
+def parse_memory(max_memory: int | str | None) -> int:
+    """Bytes meant by ``max_memory``, which choose the method.
 
     Parameters
     ----------
     max_memory : int, str or None
-        Bytes, a string such as "500MB", "2GB" or "1.5GiB", or None for half of the free memory.
-    device : torch.device, optional
-        Device whose memory is meant; the main memory if None.
+        Bytes, a string such as "500MB", "2GB" or "1.5GiB", or None for 8 GiB, whatever is free.
 
     Returns
     -------
@@ -76,7 +87,7 @@ def parse_memory(max_memory: int | str | None, device: torch.device | None = Non
         If the amount cannot be read or is not positive.
     """
     if max_memory is None:
-        return free_memory(device) // 2
+        return ROOM
     amount = -1
     if isinstance(max_memory, Integral) and not isinstance(max_memory, bool):
         amount = int(max_memory)
@@ -88,10 +99,33 @@ def parse_memory(max_memory: int | str | None, device: torch.device | None = Non
     if amount <= 0 or amount > _ABSURD:
         raise ValueError(
             f"max_memory: got {max_memory!r}; accepted are a positive number of bytes, up to "
-            "100 TB, a string such as '500MB', '2GB' or '1.5GiB', or None for half of the free "
-            "memory."
+            "100 TB, a string such as '500MB', '2GB' or '1.5GiB', or None, which holds at most "
+            "1 GiB."
         )
     return amount
+
+
+def held_memory(max_memory: int | str | None) -> int:
+    """Bytes of all that may be held to save time: ``max_memory``, or 1 GiB where it is None."""
+    return HELD if max_memory is None else parse_memory(max_memory)
+
+
+def memory_limit(max_memory: int | str | None, device: torch.device | None = None) -> int:
+    """Bytes above which work is refused: ``max_memory``, or half of what is free on a device.
+
+    What is free decides about nothing else.
+
+    Parameters
+    ----------
+    max_memory : int, str or None
+    device : torch.device, optional
+        Device whose memory is meant; the main memory if None.
+
+    Returns
+    -------
+    int
+    """
+    return free_memory(device) // 2 if max_memory is None else parse_memory(max_memory)
 
 
 def free_memory(device: torch.device | None = None) -> int:

@@ -66,6 +66,15 @@ def test_a_loaded_attributor_gives_the_same_bits(name, tmp_path):
     assert loaded.get_params(deep=False).keys() == fitted.get_params(deep=False).keys()
 
 
+def test_tensors_keep_their_order_in_memory_which_decides_the_bits_of_products(tmp_path):
+    fitted = InfluenceFunction().fit(net(), X, y)
+    assert not fitted.curvature_.basis.is_contiguous()  # eigenvectors stand in columns
+    save(fitted, tmp_path)
+    loaded = load(tmp_path, net()).curvature_.basis
+    assert loaded.stride() == fitted.curvature_.basis.stride()
+    np.testing.assert_array_equal(loaded, fitted.curvature_.basis)
+
+
 def test_scores_of_a_loaded_attributor_are_those_computed_by_hand(tmp_path):
     model = linear()
     save(InfluenceFunction(output="neg_loss").fit(model, X, y), tmp_path)

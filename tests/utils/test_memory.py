@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from influencekit.utils._long_work import chunks, format_bytes, free_memory, parse_memory
+from influencekit.utils import _long_work
+from influencekit.utils._long_work import (
+    chunks,
+    format_bytes,
+    free_memory,
+    held_memory,
+    memory_limit,
+    parse_memory,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,10 +36,13 @@ def test_refused_amounts(written):
         parse_memory(written)
 
 
-def test_default_is_half_of_what_is_free():
-    free = free_memory()
-    assert free > 2**20
-    assert abs(parse_memory(None) / (free / 2) - 1) < 0.5
+def test_what_is_free_refuses_and_decides_nothing_else(monkeypatch):
+    assert free_memory() > 2**20
+    for free in (2**20, 2**45):
+        monkeypatch.setattr(_long_work, "free_memory", lambda _device=None, free=free: free)
+        assert (parse_memory(None), held_memory(None)) == (2**33, 2**30)
+        assert memory_limit(None) == free // 2
+        assert parse_memory("3MB") == held_memory("3MB") == memory_limit("3MB") == 3_000_000
 
 
 def test_format():

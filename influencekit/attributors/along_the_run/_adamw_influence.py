@@ -57,7 +57,7 @@ class AdamWInfluence(TrajectoryInfluence):
     batch_size : int or None, default=None
         Number of test examples per sweep; None is as many as memory allows.
     max_memory : int, str or None, default=None
-        Memory limit for the adjoints of a sweep's test examples; None is half of the free memory.
+        Memory limit for the adjoints of a sweep's test examples; None is 1 GiB.
     random_state : int, RandomState instance or None, default=None
         Seed for the masks.
     verbose : int, default=0

@@ -32,7 +32,7 @@ class DVEmb(RecordedRunAttributor):
     batch_size : int or None, default=None
         Test examples of a sweep; None is as many as memory allows.
     max_memory : int, str or None, default=None
-        For the gradients of a sweep's test examples; None is half of what is free.
+        For the gradients of a sweep's test examples; None is 1 GiB.
     verbose : int, default=0
 
     Attributes

@@ -14,7 +14,7 @@ from influencekit.data._examples import Examples
 from influencekit.models._outputs import predicted_targets, resolve_output
 from influencekit.training.trajectory._replay import Replay
 from influencekit.training.trajectory._sweep import StepInfluence, StepScores
-from influencekit.utils._long_work import chunks, parse_memory, progress
+from influencekit.utils._long_work import chunks, held_memory, progress
 
 __all__ = ["FittedSweep", "OutputGradients"]
 
@@ -148,7 +148,7 @@ class FittedSweep(Fitted):
             return self.batch_size
         model = self.replay.model
         number = self.n_tensors * self.n_coordinates * torch.finfo(model.dtype).bits // 8
-        return max(1, min(n_queries, parse_memory(self.max_memory, model.task.device) // number))
+        return max(1, min(n_queries, held_memory(self.max_memory) // number))
 
     def _gradients(self, queries: Examples, output: Any) -> OutputGradients:
         return OutputGradients(self._outputs(queries, output))

@@ -27,7 +27,7 @@ from influencekit.training.trajectory._replay import Replay
 from influencekit.training.trajectory._second_order import Jets
 from influencekit.training.trajectory._sweep import Sweep
 from influencekit.training.trajectory.rules._rule import Rule
-from influencekit.utils._long_work import chunks, parse_memory, progress
+from influencekit.utils._long_work import chunks, held_memory, progress
 from influencekit.utils._random import draw_seed
 
 __all__ = ["FittedTrajectory"]
@@ -157,7 +157,7 @@ class FittedTrajectory(FittedSweep):
         replay, push = self.replay, FiniteRemoval(sweep)
         slots = len(sweep.rule.slots)
         number = replay.model.size * torch.finfo(replay.model.dtype).bits // 8
-        room = parse_memory(self.max_memory, self.replay.model.task.device) // (2 * number)
+        room = held_memory(self.max_memory) // (2 * number)
         n_queries = max(1, min(len(queries), room // (replay.n_steps + 4 * (1 + slots))))
         n_queries = self.batch_size or n_queries
         at_once = max(1, room // (6 + 4 * slots))
@@ -203,4 +203,4 @@ def _at_once(attributor: Any, replay: Replay) -> int:
     """Gradients of the whole model that fit the memory, with what they are made of."""
     model = replay.model
     number = 4 * model.size * torch.finfo(model.dtype).bits // 8
-    return max(1, parse_memory(attributor.max_memory, model.task.device) // number)
+    return max(1, held_memory(attributor.max_memory) // number)

@@ -99,7 +99,7 @@ class FirstOrder(ProductsWithTraining):
             yield self.scores(queries)
             return
         train, gradients = self.held(), query_gradients(self.train.engine, self.output, queries)
-        gradients = gradients.held(self.train.engine.max_memory // 8)
+        gradients = gradients.held(self.train.engine.kept_memory)
         for rows in chunks(n, len(queries), _BLOCK):
             products = gradients.dot(train.take(rows), products=self.train.sample.dtype)
             yield self._weighted(products, self.weights[rows])

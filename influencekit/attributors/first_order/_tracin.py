@@ -36,7 +36,8 @@ class TracIn(BaseAttributor):
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
     max_memory : int, str or None, default=None
-        Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
+        Bytes that may be taken, or a text such as "2GB". None holds at most 1 GiB, whatever is
+        free, and refuses what needs more than half of the free memory.
     verbose : int, default=0
         1 shows progress over batches of gradients.
 

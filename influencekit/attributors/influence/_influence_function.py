@@ -125,10 +125,10 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
         Layers that scores are computed from; all other parameters are constants. "last", or names
         or patterns of modules or parameters, such as ``"encoder.*.attention"``; None is all.
     batch_size : int or None, default=None
-        Examples whose gradients are taken at a time; None chooses from ``max_memory``.
-        Results do not depend on it.
+        Examples whose gradients are taken at a time, or None; results do not depend on it.
     max_memory : int, str or None, default=None
-        Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
+        Bytes that may be taken, or a text such as "2GB". None holds at most 1 GiB, whatever is
+        free, and refuses what needs more than half of the free memory.
     random_state : int, RandomState instance or None, default=None
         Seed for the random projection, and for the further training with ``at="endpoint"``.
     verbose : int, default=0

@@ -23,7 +23,7 @@ from influencekit.models._task import Task
 from influencekit.models.trees._ensemble import BoostedTrees
 from influencekit.models.trees._task import tree_task, trees_of
 from influencekit.utils import Interval, StrOptions
-from influencekit.utils._long_work import format_bytes, parse_memory
+from influencekit.utils._long_work import format_bytes, held_memory, memory_limit
 
 __all__ = ["TreeInfluence"]
 
@@ -60,8 +60,8 @@ class TreeInfluence(BaseAttributor):
         The explained output, as for all attributors. A callable gets the raw scores of boosted
         trees, or the averages of forests (class shares for classifiers).
     max_memory : int, str or None, default=None
-        Memory limit for working arrays in bytes, or a string such as "2GB"; None is half of the
-        free memory.
+        Memory limit for working arrays in bytes, or a string such as "2GB". None is 1 GiB; leaves
+        and factors are refused if they need more than half of the free memory.
     n_jobs : int or None, default=None
         Number of threads that process boosted trees for different queries; None is 1, -1 uses all
         cores.
@@ -157,8 +157,8 @@ class TreeInfluence(BaseAttributor):
         self.method_ = first.method
 
     def _fit(self, task: Task, train: Examples) -> Fitted:
-        trees, memory = trees_of(task), parse_memory(self.max_memory)
-        self._check_room(trees.n_trees, len(train), memory)
+        trees, memory = trees_of(task), held_memory(self.max_memory)
+        self._check_room(trees.n_trees, len(train), memory_limit(self.max_memory))
         leaves, matrix = leaves_of(train), target_matrix(task, train)
         given, method = _given_weights(train), self._method_of(trees)
         targets: Any = train.targets

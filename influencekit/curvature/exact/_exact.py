@@ -153,22 +153,28 @@ def plan_decomposition(
     Raises
     ------
     ResourceError
-        If the matrix of the requested projection does not fit into ``max_memory``.
+        If the matrix of the requested projection does not fit into ``max_memory``, or without
+        one, the matrix that is chosen does not fit into the free memory.
     """
-    p = curvature.problem.engine.task.n_parameters
-    budget, projection_dim = curvature.problem.max_memory, curvature.problem.projection_dim
+    engine, projection_dim = curvature.problem.engine, curvature.problem.projection_dim
+    p, budget = engine.task.n_parameters, curvature.problem.max_memory
     if projection_dim is not None and projection_dim < p:
         plan = _plan("projected", projection_dim, projection_dim, curvature.rows.n_rows)
-        if plan.memory > budget:
+        if plan.memory > engine.limit:
             raise ResourceError(
-                f"projection_dim={projection_dim} needs a {plan}, but max_memory allows "
-                f"{format_bytes(budget)}. Lower projection_dim or raise max_memory."
+                f"projection_dim={projection_dim} needs a {plan}, but {engine.limit_in_words}. "
+                f"Lower projection_dim or {engine.more}."
             )
         return plan, None
     exact = _exact_plan(curvature, p)
     if exact.memory <= budget and exact.size <= LARGEST_EXACT:
+        if exact.memory > engine.limit:
+            raise ResourceError(
+                f"the exact curvature needs a {exact}, but {engine.limit_in_words}. Set max_memory "
+                "to what may be used, for a projection that fits, or set projection_dim."
+            )
         return exact, None
-    n, dtype = len(curvature.problem.train), curvature.problem.engine.task.dtype
+    n, dtype = len(curvature.problem.train), engine.task.dtype
     dim = _fallback_dim(budget, n, dtype)
     if dim < 1:
         raise ResourceError(
@@ -350,12 +356,10 @@ def _projected(
 
 def _room_for_gradients(curvature: CurvatureRows, k: int) -> Tensor | None:
     """Space for the projected loss gradients, if they are sums of the curvature's rows."""
-    engine, n = curvature.problem.engine, len(curvature.rows)
-    like = torch.empty(0, dtype=engine.task.dtype, device=engine.task.device)
-    large = n * k * like.element_size() > engine.max_memory // 2
-    if large or curvature.gradient_coordinates is None:
+    if curvature.gradient_coordinates is None:
         return None
-    return like.new_empty(n, k)
+    train = curvature.problem.train
+    return train.empty(k, train.engine.task.dtype)
 
 
 def _decompose(

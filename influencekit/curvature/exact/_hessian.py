@@ -79,13 +79,13 @@ class Hessian(Curvature, name="hessian"):
         task = problem.engine.task
         p = task.n_parameters
         needed = 4 * 8 * p * p
-        if p > LARGEST_EXACT or needed > problem.max_memory:
+        if p > LARGEST_EXACT or needed > problem.engine.limit:
             raise ResourceError(
                 f"curvature='hessian': the Hessian of {p:,} parameters is a {p:,} x {p:,} matrix "
                 f"that needs {format_bytes(needed)}; accepted are up to {LARGEST_EXACT:,} "
-                f"parameters and max_memory={format_bytes(problem.max_memory)}. Use "
-                f"curvature='ggn', or Arnoldi(matrix='hessian') or "
-                f"ConjugateGradient(matrix='hessian'), which never form it."
+                f"parameters, and {problem.engine.limit_in_words}. Use curvature='ggn', or "
+                f"Arnoldi(matrix='hessian') or ConjugateGradient(matrix='hessian'), which never "
+                f"form it."
             )
         # A = F + R
         matrix = _dense(CurvatureOperator(problem, "hessian"), p)

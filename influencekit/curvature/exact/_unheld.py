@@ -82,7 +82,7 @@ def _long(problem: CurvatureProblem, basis: Tensor) -> bool:
 
 def held_train(problem: CurvatureProblem) -> Gradients:
     """The training gradients, kept if they take a small part of the memory."""
-    return problem.train.held(problem.max_memory // 8)
+    return problem.train.held(problem.engine.kept_memory)
 
 
 def with_train(spectrum: Any) -> CoordinateSpectrum:

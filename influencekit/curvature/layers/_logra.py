@@ -157,15 +157,17 @@ class LoGra(Curvature, name="logra"):
         def fits(rank: int) -> bool:
             return self._memory(problem, specs, rank) <= budget
 
+        memory = self._memory(problem, specs, largest)
         if fits(largest):
+            numbers = f"LoGra: {_total(specs, largest):,} numbers for each example"
+            problem.engine.require(memory, f"{numbers} and their curvature", "Set a lower rank")
             return largest
-        needed = format_bytes(self._memory(problem, specs, largest))
+        needed = format_bytes(memory)
         if self.rank is not None:
             raise ResourceError(
                 f"LoGra(rank={self.rank}) needs {needed} for {_total(specs, self.rank):,} numbers "
                 f"for each example and their curvature, but max_memory is {format_bytes(budget)}. "
-                f"Lower "
-                "rank or raise max_memory."
+                "Lower rank or raise max_memory."
             )
         rank = _largest(specs, fits, format_bytes(budget))
         warn_user(

@@ -118,7 +118,9 @@ class Encoder:
         if value.layout != torch.strided:
             raise _refusal(path, f"a tensor of layout {value.layout}", "dense tensors")
         own = self._number(value)
-        plain = value.detach().cpu().contiguous()
+        plain = value.detach().cpu()
+        if not (plain.ndim == 2 and plain.mT.is_contiguous()):  # decides bits
+            plain = plain.contiguous()
         dtype = str(plain.dtype).removeprefix("torch.")
         if plain.dtype == torch.bfloat16:
             plain = plain.view(torch.int16)

@@ -30,7 +30,7 @@ from influencekit.training.further._scores import (
 from influencekit.training.further._step import KEPT, Removals
 from influencekit.training.stack._step import OptimizerSpec
 from influencekit.training.stack._tasks import Evaluation
-from influencekit.utils._long_work import parse_memory, progress
+from influencekit.utils._long_work import held_memory, progress
 from influencekit.utils._parallel import shared_out
 from influencekit.utils._random import MAX_SEED
 
@@ -168,10 +168,6 @@ def _key(runner: FurtherRunner, evaluation: Evaluation, output: Any) -> str:
     )
 
 
-#: Bytes that one stack takes unless told otherwise: larger ones are no faster.
-STACK_BYTES = 2**30
-
-
 @dataclass(frozen=True, eq=False)
 class FurtherPlan:
     """Everything but the seeds and the test examples.
@@ -198,9 +194,7 @@ class FurtherPlan:
 
     def runner(self) -> FurtherRunner:
         """What trains the runs of a seed."""
-        memory = parse_memory(self.max_memory, self.task.device)
-        if self.max_memory is None:
-            memory = min(memory, STACK_BYTES)
+        memory = held_memory(self.max_memory)
         return FurtherRunner(
             self.task, self.train, self.removals, self.config, self.spec, memory, self.engine
         )
