@@ -387,10 +387,10 @@ def cat_blocks(blocks: list[Block]) -> Block:
     first = blocks[0]
     joined = [block for block in blocks if isinstance(block, JoinedBlock)]
     if joined and len({block.starts for block in joined}) == 1 and len(joined) == len(blocks):
-        parts = zip(*(block.parts for block in joined), strict=True)
-        return joined[0].with_parts([cat_blocks(list(same)) for same in parts])
+        columns = zip(*(block.parts for block in joined), strict=True)
+        return joined[0].with_parts([cat_blocks(list(parts)) for parts in columns])
     if any(type(block) is not type(first) for block in blocks):
         blocks = [DenseBlock.of(block) for block in blocks]
     length = max(block.length for block in blocks)
-    parts = (block.padded(length).tensors for block in blocks)
-    return blocks[0].replace(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    padded = (block.padded(length).tensors for block in blocks)
+    return blocks[0].replace(*(torch.cat(tensors) for tensors in zip(*padded, strict=True)))

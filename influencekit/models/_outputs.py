@@ -220,8 +220,9 @@ def for_task(function: Callable, task: Task) -> Callable:
     """
     if hasattr(function, "for_task"):
         return function.for_task(task)
-    own = isinstance(task.loss, CustomLoss) and not getattr(function, "packed", False)
-    return _OfSeveral(function, task.loss) if own else function
+    if getattr(function, "packed", False) or not isinstance(task.loss, CustomLoss):
+        return function
+    return _OfSeveral(function, task.loss)
 
 
 def resolve_output(
