@@ -233,7 +233,7 @@ def test_a_broken_file_is_named_and_left_as_it_is(text, command, tmp_path):
         ("keep operators", r"operators.json is not there; python -m benchmarks run makes it"),
         ("run operators --only k", "--only takes NAME=VALUE, not 'k'"),
         ("run operators --set k", "--set takes NAME=VALUE, not 'k'"),
-        ("run trajectory --results benchmarks/results", "is transcribed and no run"),
+        ("run scaling --results benchmarks/results", "is transcribed and no run"),
         ("peers nope", "no environment 'nope'. There are: bergson"),
     ],
 )

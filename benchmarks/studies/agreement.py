@@ -6,8 +6,6 @@ error, with the noise ceiling of the gold standard itself.  Scores that do not d
 training are computed once for both optimizers.
 """
 
-import numpy as np
-
 from benchmarks import problems
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import short
@@ -44,27 +42,26 @@ def row(data, optimizers, horizons, n_repeats, n_left_out, n_test, wanted, epoch
 
 
 def tables(rows):
-    found = {}
+    found, seeds = {}, {}
     for data in dict.fromkeys(r["data"] for r in rows):
         own = [r for r in rows if r["data"] == data and "cosine" in r]
-        columns = [(r["optimizer"], h) for r in {r["optimizer"]: r for r in own}.values()
-                   for h in r["horizons"]]  # fmt: skip
-        cells = {(r["method"], r["optimizer"], h): pair for r in own for h, *pair in
-                 zip(r["horizons"], r["cosine"], r["ceiling"], strict=True)}  # fmt: skip
-        names = dict.fromkeys(r["method"] for r in own)
-        lines = [[n, *(short(cells[n, *c][0]) if (n, *c) in cells else "–" for c in columns)]
-                 for n in names]  # fmt: skip
-        tops = {key[1:]: ceiling for key, (_, ceiling) in cells.items()}
-        lines.append(["noise ceiling", *(further.allowed(tops[c]) for c in columns)])
-        found[data] = Table(["", *(f"{NAMES[o]}, {h}" for o, h in columns)], lines)
-    seeds = [[r["data"], r["optimizer"], r["method"],
-              ", ".join(f"{n}: {v:.2f}"
-                        for n, v in zip(r["n_repeats"], r["by_seeds"], strict=True))]
-             for r in rows if r.get("by_seeds") and np.ndim(r["by_seeds"]) == 1]  # fmt: skip
-    return {
-        **found,
-        "seeds": Table(["data", "optimizer", "method", "best cosine by seeds"], seeds, 4),
-    }
+        cells = {(r["method"], r["optimizer"], h): short(v) for r in own
+                 for h, v in zip(r["horizons"], r["cosine"], strict=True)}  # fmt: skip
+        tops = {("noise ceiling", r["optimizer"], h): further.allowed(v) for r in own
+                for h, v in zip(r["horizons"], r["ceiling"], strict=True)}  # fmt: skip
+        found[data] = _wide(cells | tops)
+        seeds |= {(r["method"], r["optimizer"], n): short(v) for r in rows
+                  if r["data"] == data == "concrete" and "by_seeds" in r
+                  for n, v in zip(r["n_repeats"], r["by_seeds"], strict=True)}  # fmt: skip
+    return {**found, "seeds": _wide(seeds)} if seeds else found
+
+
+def _wide(cells):
+    """A line for each method, a column for each optimizer and number."""
+    columns = dict.fromkeys(key[1:] for key in cells)
+    lines = [[name, *(cells.get((name, *column), "–") for column in columns)]
+             for name in dict.fromkeys(key[0] for key in cells)]  # fmt: skip
+    return Table(["", *(f"{NAMES[o]}, {number}" for o, number in columns)], lines)
 
 
 STUDY = Study(
