@@ -103,6 +103,15 @@ ROWS = [
         },
     ),
     Row(
+        "wrap it in scikit-learn's CalibratedClassifierCV",
+        "NoisyLabelDetector(LinearSVC()).fit(X, y)",
+        {
+            "wrap it in scikit-learn's CalibratedClassifierCV": (
+                "NoisyLabelDetector(CalibratedClassifierCV(LinearSVC())).fit(X, y)"
+            ),
+        },
+    ),
+    Row(
         "does not have class probabilities (predict_proba). Use a",
         "NoisyLabelDetector(RidgeClassifier(), method='loss').fit(X, y)",
         {

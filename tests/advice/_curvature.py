@@ -4,6 +4,8 @@ from tests.advice._row import Row
 
 __all__ = ["ROWS"]
 
+FAR = "far = X * [1.0, 1.0, 1.0, 1e9]\n"
+
 ROWS = [
     Row(
         "Arnoldi(rank=",
@@ -92,7 +94,22 @@ ROWS = [
         },
     ),
     Row(
-        ". Lower projection_dim or raise max_memory.",
+        "is of the raw columns, where rounding hides the small ones",
+        FAR + "InfluenceFunction('hessian').fit(LogisticRegression().fit(far, b), far, b)",
+        {
+            "Scale the features before the fit (StandardScaler)": (
+                FAR + "from sklearn.preprocessing import StandardScaler\n"
+                "scaled = StandardScaler().fit_transform(far)\n"
+                "InfluenceFunction('hessian').fit(LogisticRegression().fit(scaled, b), scaled, b)"
+            ),
+            "curvature='ggn'": (
+                FAR
+                + "InfluenceFunction(curvature='ggn').fit(LogisticRegression().fit(far, b), far, b)"
+            ),
+        },
+    ),
+    Row(
+        ". Lower projection_dim or ",
         "InfluenceFunction(projection_dim=20, max_memory='1kB').fit(*learned)",
         {
             "Lower projection_dim": (

@@ -33,7 +33,19 @@ VOTERS = (
     "('b', LogisticRegression(class_weight='balanced'))], voting='soft').fit(X, b))"
 )
 
+OWN = """
+class Own(LogisticRegression):
+    def predict_proba(self, X):
+        return super().predict_proba(X) ** 2
+
+"""
+
 ROWS = [
+    Row(
+        ", which may differ from that of ",
+        OWN + "as_task(Own().fit(X, b))",
+        {"retrain_on_subsets": OWN + "retrain_on_subsets(Own(), X, b, X[:9], b[:9], n_subsets=4)"},
+    ),
     Row(
         "which is not differentiable at coefficients of zero. Accepted is ElasticNet(l1_ratio=0)",
         "as_task(Lasso().fit(X, t))",

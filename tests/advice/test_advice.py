@@ -68,6 +68,8 @@ NOT_RUN = {
     "outputs per example takes an output Hessian": "run in tests/models/test_own_losses.py",
     "accepted is a tuple of them. Wrap the": "run in tests/models/test_several_outputs.py",
     "is met, but it is loose for these data": "warnings of models hardly trained are let be",
+    "Its solver left out": "warnings of models hardly trained are let be",
+    "for a projection that fits, or set projection_dim": "needs a machine of little memory",
     "Its solver stopped early, after max_iter=": "warnings of models hardly trained are let be",
     "is_unbalance=True weights classes": "needs LightGBM",
     "asks for validation data (eval_set), which": "needs XGBoost",

@@ -105,10 +105,12 @@ def warn_unless_stationary(
     """
     task, examples = problem.engine.task, problem.examples
     least = plain = ratio
-    if isinstance(examples, SampledExamples):
-        least -= CHANCE * examples.standard_error
     stops_early = isinstance(task.estimator, BASE_SGD)
-    whitened = 0.0 if stops_early else whitened_ratio(curvature, problem)
+    sampled = isinstance(examples, SampledExamples)
+    if sampled:
+        least -= CHANCE * examples.standard_error
+    # a sample's error in units of the curvature is not known
+    whitened = 0.0 if stops_early or sampled else whitened_ratio(curvature, problem)
     if whitened > max(ratio, SOLVED_WHITENED):
         least = ratio = whitened
     if task.convex and not stops_early and least > SOLVED:

@@ -346,7 +346,7 @@ def axes_of(matrix: Tensor, penalty: Tensor, module: CenteredLinear, tolerance: 
     factor = to_raw((vectors * roots).mT * unscale, module)
     left, lengths, right = torch.linalg.svd(factor, full_matrices=False)
     left, lengths, right = left.flip(1), lengths.flip(0), right.flip(0)
-    lengths = lengths.clamp_min(torch.finfo(lengths.dtype).eps * lengths[-1])
+    lengths = lengths.clamp_min(torch.finfo(lengths.dtype).eps * lengths[-1:])
     # A = BᵀB = V Σ² Vᵀ
     eigenvalues = lengths.square()
     return Axes(

@@ -129,7 +129,7 @@ class IndexBlock(Block):
         """Products with dense rows, of which only the entries of each example are read."""
         r, dim, matrices = self.rows_per_example, self.spec.d_in, other.dense()
         matrices = matrices.unflatten(1, (self.spec.d_out, dim))
-        for t in chunks(self.length, dim, COLUMNS):  # sums of so many numbers in one precision
+        for t in chunks(self.length, dim, COLUMNS):  # few enough to be summed in one precision
             each = (t.stop - t.start) * dim * (len(matrices) + r) * self.b.element_size()
             for some in chunks(self.n_examples, each, min(_READ_BYTES, workspace)):
                 index = self.index[some, t]

@@ -27,7 +27,7 @@ class JoinedBlock(Block):
     ----------
     spec : BlockSpec
     parts : sequence of Block
-        Of the same examples and rows.
+        They have the same examples and rows.
     starts : sequence of int
         First column of each part among those of the block. Parts with the same are added.
     """
