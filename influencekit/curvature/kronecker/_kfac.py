@@ -17,11 +17,16 @@ from influencekit.curvature._spectrum import sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._moments import BlockMoments, moments_of
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
-from influencekit.curvature.kronecker._store import keep, most_rows, rotate, rotated
-from influencekit.gradients._cotangents import ggn_cotangent, loss_cotangent, sampled_cotangent
+from influencekit.curvature.kronecker._store import keep, most_rows, rotate, smaller
+from influencekit.gradients._cotangents import (
+    ggn_cotangent,
+    loss_cotangent,
+    sampled_cotangent,
+    signs_cotangent,
+)
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
-from influencekit.gradients.blocks._base import BlockSpec
+from influencekit.gradients.blocks._base import Block, BlockSpec
 from influencekit.gradients.layers._layers import Layer
 from influencekit.utils.validation import Interval, StrOptions
 
@@ -29,6 +34,8 @@ __all__ = ["EKFAC", "KFAC"]
 
 #: Largest number of outputs per example for which the expectation over labels is exact.
 MOST_OUTPUTS = 32
+#: Multiplications of all labels' rows, over layers with positions, for which it is exact.
+MOST_WORK = 5e9
 
 
 class KroneckerCurvature(Curvature):
@@ -36,14 +43,14 @@ class KroneckerCurvature(Curvature):
 
     Parameters
     ----------
-    fisher : {"auto", "true", "sampled", "empirical"}, default="auto"
+    fisher : {"auto", "true", "signs", "sampled", "empirical"}, default="auto"
     n_samples : int, default=1
     tolerance : float, default=1e-4
     random_state : int, RandomState instance or None, default=None
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
-        "fisher": [StrOptions({"auto", "true", "sampled", "empirical"})],
+        "fisher": [StrOptions({"auto", "true", "signs", "sampled", "empirical"})],
         "n_samples": [Interval(Integral, 1, None, closed="left")],
         "tolerance": [Interval(Real, 0, 1, closed="left")],
         "random_state": ["random_state"],
@@ -64,16 +71,17 @@ class KroneckerCurvature(Curvature):
 
     def factorize(self, problem: CurvatureProblem) -> KroneckerSpectrum:
         train, room = problem.train, problem.held_memory // 3
-        for_basis, for_eigenvalues = self._cotangents(problem)
-        rows = train.along(for_basis, keep_factors=True).held_pairs(room)
-        bases, data = _find_bases(problem, rows)
-        if for_eigenvalues is not for_basis:
-            rows = train.along(for_eigenvalues, keep_factors=True).held_pairs(room)
         coordinates = train.along(train.cotangent, keep_factors=True)
+        for_basis, for_eigenvalues = self._cotangents(problem, coordinates.sample)
+        if for_eigenvalues is for_basis:  # the same rows twice
+            rows = train.along(for_basis, keep_factors=True).held_pairs(room)
+            bases, data = _find_bases(problem, rows)
+        else:
+            bases, data = _find_bases(problem, _alone(train, for_basis))
+            rows = train.along(for_eigenvalues, keep_factors=True)
         coordinates = coordinates.map(partial(rotate, bases=bases))
         made = self._corrected(problem, rows, bases, data)
-        sizes = train.squared_norms(train.engine.task.dtype)
-        kept = keep(coordinates, made, sample_rows(sizes, most_rows(coordinates)), room)
+        kept = keep(coordinates, made, partial(_rows_to_choose_on, train, coordinates), room)
         table = data.clone()
         for basis in bases.values():
             own = torch.cat([problem.penalty[columns] for columns in basis.spec.columns])
@@ -90,21 +98,22 @@ class KroneckerCurvature(Curvature):
         ``data`` (p,) are the eigenvalues of the data's curvature.
         """
 
-    def _cotangents(self, problem: CurvatureProblem) -> tuple[Callable, Callable]:
-        """Rows for the basis and for the eigenvalues: the same unless labels are drawn."""
+    def _cotangents(
+        self, problem: CurvatureProblem, sample: GradientFeatures
+    ) -> tuple[Callable, Callable]:
+        """Rows for the basis and for the eigenvalues: the same unless they are drawn."""
         task, fisher = problem.engine.task, self.fisher
         if fisher == "auto":
-            first = next(iter(problem.examples.batches(1)))
-            n_outputs = task.forward(first.inputs).numel()
-            fisher = "true" if n_outputs <= MOST_OUTPUTS else "sampled"
+            fisher = _fisher_of(problem, sample)
         if fisher == "true":
             return (ggn_cotangent(task),) * 2
         if fisher == "empirical":
             return (loss_cotangent(task),) * 2
         seed = drawn_seed(self.random_state, problem)
+        draw = signs_cotangent if fisher == "signs" else sampled_cotangent
         return (
-            sampled_cotangent(task, self.n_samples, random_state=seed),
-            sampled_cotangent(task, self.n_samples, random_state=seed + 1),
+            draw(task, self.n_samples, random_state=seed),
+            draw(task, self.n_samples, random_state=seed + 1),
         )
 
 
@@ -116,7 +125,7 @@ class KFAC(KroneckerCurvature, name="kfac"):
 
     Parameters
     ----------
-    fisher : {"auto", "true", "sampled", "empirical"}, default="auto"
+    fisher : {"auto", "true", "signs", "sampled", "empirical"}, default="auto"
         Labels over which output gradients are averaged. "true": exact expectation over the model's
         own distribution (the Gauss-Newton matrix). "sampled": ``n_samples`` labels drawn from it
         for each example. "empirical": the given labels. "auto" is "true" for up to 32 outputs per
@@ -177,7 +186,7 @@ class EKFAC(KroneckerCurvature, name="ekfac"):
 
     Parameters
     ----------
-    fisher : {"auto", "true", "sampled", "empirical"}, default="auto"
+    fisher : {"auto", "true", "signs", "sampled", "empirical"}, default="auto"
         As for :class:`KFAC`.
     n_samples : int, default=1
         As for :class:`KFAC`.
@@ -215,6 +224,29 @@ class EKFAC(KroneckerCurvature, name="ekfac"):
             yield some, made
 
 
+def _fisher_of(problem: CurvatureProblem, sample: GradientFeatures) -> str:
+    """What "auto" is: exact where it is cheap."""
+    task, first = problem.engine.task, next(iter(problem.examples.batches(1)))
+    outputs = task.forward(first.inputs).detach()
+    if outputs.numel() > MOST_OUTPUTS:
+        return "sampled"
+    rank = ggn_cotangent(task)(outputs, first.targets).shape[1]
+    shapes = (block.factor_shape for block in sample.blocks.values())
+    each = sum(length * d_in * d_out for length, d_in, d_out in shapes if length > 1)
+    return "signs" if rank > 1 and rank * each * len(problem.train) > MOST_WORK else "true"
+
+
+def _alone(train: Gradients, cotangent: Callable) -> Gradients:
+    """Rows of the training examples, without their loss gradients."""
+    return Gradients(train.engine, train.examples, cotangent, keep_factors=True)
+
+
+def _rows_to_choose_on(train: Gradients, coordinates: Gradients) -> Tensor:
+    """Positions of the examples that a damping is chosen on."""
+    sizes = train.squared_norms(train.engine.task.dtype)
+    return sample_rows(sizes, most_rows(coordinates))
+
+
 def _with_squares(
     bases: dict[str, BlockBasis],
     size: int,
@@ -223,12 +255,23 @@ def _with_squares(
     weights: Tensor,
 ) -> tuple[Tensor, GradientFeatures]:
     """Weighted squares of a batch's coordinates, and the coordinates of its loss gradients."""
-    made, squares = rotate(own, bases), weights.new_zeros(size)
+    blocks, squares = {}, weights.new_zeros(size)
     for name, basis in bases.items():  # one block at a time: there are many rows
-        block = made.blocks[name] if own is features else rotated(features.blocks[name], basis)
+        block, last = features.blocks[name], own.blocks[name]
+        both = block if own is features else _joined(block, last)
+        turned = basis.rotate(both.compact())
+        blocks[name] = smaller(turned.rows_of(slice(both.rows_per_example - 1, None)).compact())
+        turned = turned.rows_of(slice(0, block.rows_per_example))
         # Σ_i w_i/W Σ_r (v_kᵀ b_ir)²
-        block.add_squares(weights, squares[basis.columns], features.workspace)
-    return squares, made
+        turned.add_squares(weights, squares[basis.columns], features.workspace)
+    return squares, own.with_blocks(blocks)
+
+
+def _joined(block: Block, last: Block) -> Block:
+    """The rows of two blocks of the same inputs."""
+    return block.replace(
+        *block.tensors[:-1], torch.cat([block.tensors[-1], last.tensors[-1]], dim=1)
+    )
 
 
 def _loss_rotated(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 
-__all__ = ["dense_room", "keep", "most_rows", "multiplied_out", "rotate", "rotated"]
+__all__ = ["dense_room", "keep", "most_rows", "multiplied_out", "rotate", "rotated", "smaller"]
 
 #: Bytes for dense coordinates of the rows that a damping is chosen on, and the least number.
 _DENSE_ROOM, _LEAST_ROWS = 2**29, 500
@@ -28,7 +28,11 @@ def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> Gradient
 
 def rotated(block: Block, basis: BlockBasis) -> Block:
     """A block of gradients as coordinates, kept in whichever form is smaller."""
-    block = basis.rotate(block.compact())
+    return smaller(basis.rotate(block.compact()))
+
+
+def smaller(block: Block) -> Block:
+    """Coordinates in whichever form is smaller."""
     dense_is_smaller = block.dense_bytes * block.n_examples < block.nbytes
     if isinstance(block, OuterBlock) and block.length > 1 and dense_is_smaller:
         return DenseBlock.of(block)
@@ -70,18 +74,19 @@ def multiplied_out(kept: Gradients) -> Gradients:
 def keep(
     coordinates: Gradients,
     made: Iterable[tuple[slice, GradientFeatures]],
-    sample: Tensor,
+    find_sample: Callable[[], Tensor],
     memory: int,
 ) -> tuple[Gradients, Gradients | None]:
     """Keep coordinates while they are computed: all of them, or only those of a sample.
 
     ``coordinates`` are computed again in each pass; ``made`` is one pass over them, which is run to
-    its end. ``sample`` are ascending positions among the examples. All may take ``memory`` bytes,
+    its end. ``find_sample()`` gives ascending positions among the examples. All may take ``memory`` bytes,
     the sample half of it. Returned are all coordinates and those of the sample; the latter is None
     if all are kept or the sample does not fit.
     """
     if coordinates.nbytes <= memory:
         return coordinates.kept(pieces(features for _, features in made)), None
+    sample = find_sample()
     fits = coordinates.sample.nbytes * len(sample) <= memory // 2
     parts = []
     for rows, features in made:
