@@ -140,7 +140,7 @@ def _largest(path: Any) -> float:
     """Largest eigenvalue of a path's curvature, or of the curvatures of several models."""
     if hasattr(path, "paths"):
         return max(_largest(one) for one in path.paths)
-    return float(path.spectrum.eigenvalues.max())
+    return float(path.spectrum.bounds.max())
 
 
 class Spectrum(FittedCurvature):

@@ -119,6 +119,7 @@ class MatrixBasis(BlockBasis):
     def rotate(self, block: Any) -> Block:
         if not block.has_factors or self._dense_is_cheaper(block):
             return super().rotate(block)
+        block = block.compact()
         # Σ_t b_t (a_t, 1)ᵀ becomes Σ_t (Q_outᵀ b_t) (Q_inᵀ (a_t, 1))ᵀ
         return OuterBlock(self.place, block.inputs_times(self.inputs), block.b @ self.outputs)
 

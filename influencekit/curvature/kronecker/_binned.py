@@ -23,7 +23,6 @@ from influencekit.gradients._gradients import Gradients
 from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
-from influencekit.utils._long_work import chunks
 
 __all__ = ["BinnedPath", "choosing_path"]
 
@@ -144,22 +143,15 @@ def _summed(
         order = bins[columns].argsort(stable=True)
         ends = [0, *torch.bincount(bins[columns], minlength=n_bins).cumsum(0).tolist()]
         places = [(b, slice(*ends[b : b + 2])) for b in range(n_bins) if ends[b] < ends[b + 1]]
-        left = _by_coordinate(queries.blocks[name].dense(), order)
         own = torch.stack([data[columns][order], (data * above)[columns][order]])
+        left = _normal(queries.blocks[name].dense().index_select(1, order))
         for b, place in places:
-            squares[:, b] += own[:, place] @ left[place].to(own.dtype).square()
-        high = above[columns][order, None].to(left)
-        both = torch.cat([left, _normal(left * high)], dim=1)
-        for at, right in _dense_parts(train, name):
-            right = _by_coordinate(right, order)
+            squares[:, b] += own[:, place] @ left[:, place].to(own.dtype).square().mT
+        both = torch.cat([left, _normal(left * above[columns][order].to(left))])
+        for at, right in _dense_parts(train, name, order):
             for b, place in places:
-                products[b, :, at].addmm_(both[place].mT, right[place])
+                products[b, :, at].addmm_(both[:, place], right[:, place].mT)
     return values, variances, products.unflatten(1, (2, -1)), squares
-
-
-def _by_coordinate(rows: Tensor, order: Tensor) -> Tensor:
-    """Coordinates (width, n_rows) in an order, so that those of a bin lie together."""
-    return _normal(rows.mT.contiguous()[order])
 
 
 def _normal(numbers: Tensor) -> Tensor:
@@ -175,16 +167,19 @@ def _normal(numbers: Tensor) -> Tensor:
     return F.hardshrink(numbers, least)
 
 
-def _dense_parts(train: Gradients, name: str) -> Iterator[tuple[slice, Tensor]]:
-    """Dense coordinates of a layer, of some examples at a time."""
-    room, waiting, start = train.engine.workspace // 4, list[Tensor](), 0
+def _dense_parts(train: Gradients, name: str, order: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Dense coordinates of a layer in an order, of some examples at a time."""
+    each = train.sample.blocks[name].dense_bytes
+    size = min(len(train), max(1, train.engine.workspace // 4 // each))
+    start, stop, held = 0, 0, torch.empty(size, len(order), dtype=train.sample.dtype)
+    held = held.to(order.device)
     for _, features in train:
-        block = features.blocks[name]
-        for part in chunks(len(features), block.dense_bytes, room):
-            waiting.append(block[part].dense())
-            n = sum(map(len, waiting))
-            if n * block.dense_bytes >= room:
-                yield slice(start, start + n), torch.cat(waiting)
-                start, waiting = start + n, []
-    if waiting:
-        yield slice(start, len(train)), torch.cat(waiting)
+        block, done = features.blocks[name], 0
+        while done < len(features):
+            n = min(len(features) - done, size - (stop - start))
+            rows = held[stop - start : stop - start + n]
+            torch.index_select(block[done : done + n].dense(), 1, order, out=rows)
+            done, stop = done + n, stop + n
+            if stop - start == size or stop == len(train):
+                yield slice(start, stop), _normal(held[: stop - start])
+                start = stop

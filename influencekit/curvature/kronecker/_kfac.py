@@ -259,7 +259,7 @@ def _with_squares(
     for name, basis in bases.items():  # one block at a time: there are many rows
         block, last = features.blocks[name], own.blocks[name]
         both = block if own is features else _joined(block, last)
-        turned = basis.rotate(both.compact())
+        turned = basis.rotate(both)
         blocks[name] = smaller(turned.rows_of(slice(both.rows_per_example - 1, None)).compact())
         turned = turned.rows_of(slice(0, block.rows_per_example))
         # Σ_i w_i/W Σ_r (v_kᵀ b_ir)²

@@ -72,9 +72,10 @@ class _MatrixMoments(BlockMoments):
         each = each if reached is None else each * reached
         self.count += float(each.sum())
         shares = each.sqrt().to(block.dtype)[:, :, None]
-        a = block.a * shares
+        a = block.a.new_empty(*block.a.shape[:2], len(self.inputs))
+        torch.mul(block.a, shares, out=a[:, :, : self.spec.d_in])
         if self.spec.has_bias:
-            a = torch.cat([a, shares], dim=2)
+            a[:, :, -1:] = shares
         # A = Σ_i w_i/W Σ_t a_it a_itᵀ, and B = Σ_i w_i/W Σ_rt b_irt b_irtᵀ
         self.inputs += _gram(a)
         self.outputs += _gram(block.b * roots[:, None, None, None])

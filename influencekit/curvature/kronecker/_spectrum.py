@@ -93,6 +93,15 @@ class KroneckerSpectrum(Spectrum):
         """The data's share of each of ``eigenvalues``."""
         return self.data_table[self.table.argsort()]
 
+    @property
+    def bounds(self) -> Tensor:
+        return self.table
+
+    @property
+    def rounding(self) -> float:
+        size = max(SMALLEST_ORDER, len(self.table))
+        return size * torch.finfo(torch.float64).eps * float(self.table.max())
+
     def inverse_table(self, damping: float) -> Tensor:
         """``1 / (s + λ)`` in the order of the coordinates, (p,) in float64."""
         return damped_inverse(self.table, damping, self.tolerance)

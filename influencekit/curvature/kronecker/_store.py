@@ -28,7 +28,7 @@ def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> Gradient
 
 def rotated(block: Block, basis: BlockBasis) -> Block:
     """A block of gradients as coordinates, kept in whichever form is smaller."""
-    return smaller(basis.rotate(block.compact()))
+    return smaller(basis.rotate(block)).compact()
 
 
 def smaller(block: Block) -> Block:
@@ -80,8 +80,8 @@ def keep(
     """Keep coordinates while they are computed: all of them, or only those of a sample.
 
     ``coordinates`` are computed again in each pass; ``made`` is one pass over them, which is run to
-    its end. ``find_sample()`` gives ascending positions among the examples. All may take ``memory`` bytes,
-    the sample half of it. Returned are all coordinates and those of the sample; the latter is None
+    its end. ``find_sample()`` gives ascending positions among the examples. All may take ``memory``
+    bytes, the sample half of it. Returned are all coordinates and those of the sample; the latter is None
     if all are kept or the sample does not fit.
     """
     if coordinates.nbytes <= memory:
