@@ -165,6 +165,8 @@ class Spectrum(FittedCurvature):
     tolerance: float
     #: Number of training examples that a damping is chosen on; None is 2,000.
     most_rows: int | None = None
+    #: Number of these whose scores are computed.
+    n_queries: int = 100
 
     @abstractmethod
     def path(self, queries: Gradients) -> DampingPath:

@@ -16,11 +16,14 @@ from influencekit.curvature.kronecker._bases import (
     MatrixBasis,
 )
 from influencekit.gradients.blocks._base import Block, BlockSpec, reached_positions
+from influencekit.utils._long_work import chunks
 
 __all__ = ["BlockMoments", "moments_of"]
 
 #: Widest block without factors with a full curvature matrix; wider ones are diagonal.
 WIDEST_FULL = 1_024
+#: Columns of second moments that are computed at least at a time.
+_PANEL = 128
 
 
 class BlockMoments(ABC):
@@ -189,7 +192,13 @@ def moments_of(spec: BlockSpec, start: int, embeds: bool, like: Tensor) -> Block
 def _gram(rows: Tensor) -> Tensor:
     """Second moments over all dimensions except the last, summed in float64 over batches."""
     rows = rows.flatten(0, -2)
-    return (rows.mT @ rows).to(torch.float64)
+    out = rows.new_empty(rows.shape[1], rows.shape[1], dtype=torch.float64)
+    for columns in chunks(len(out), 1, max(_PANEL, -(-len(out) // 4))):
+        # Σ v vᵀ on and above the diagonal, and its transpose below
+        panel = rows[:, : columns.stop].mT @ rows[:, columns]
+        out[: columns.stop, columns] = panel
+        out[columns, : columns.start] = panel[: columns.start].mT
+    return out
 
 
 def _descending(matrix: Tensor) -> tuple[Tensor, Tensor]:

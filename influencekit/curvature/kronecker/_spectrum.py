@@ -25,7 +25,12 @@ from influencekit.curvature._spectrum import (
 )
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._scores import Tile, add_products, plan_tiles
-from influencekit.curvature.kronecker._store import most_rows, multiplied_out, rotate
+from influencekit.curvature.kronecker._store import (
+    most_queries,
+    most_rows,
+    multiplied_out,
+    rotate,
+)
 from influencekit.gradients._gradients import Gradients
 from influencekit.utils._long_work import chunks
 
@@ -120,6 +125,11 @@ class KroneckerSpectrum(Spectrum):
     def most_rows(self) -> int | None:  # type: ignore[override]
         """Number of rows that a damping is chosen on; None is 2,000."""
         return most_rows(self.train)
+
+    @property
+    def n_queries(self) -> int:  # type: ignore[override]
+        """Number of those rows that are queries."""
+        return most_queries(self.train, super().n_queries)
 
     def restrict(self, columns: Tensor) -> Spectrum:
         narrow = self.narrow(columns)
