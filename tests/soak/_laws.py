@@ -27,6 +27,8 @@ NAMED = re.compile(r"^[A-Za-z_][\w .()\[\]'\"=,/-]{0,60}: ")
 
 #: Scores below it are rounding: a model that meets all its targets has gradients of 1e-16.
 _ROUNDING = 1e-12
+#: Roundings of an output: those of its parameters, of the products with them, and of their sum.
+_ROUNDINGS = 8
 
 
 class BrokenLaw(Exception):
@@ -37,17 +39,17 @@ class BrokenLaw(Exception):
         self.law = law
 
 
-def close(law, got, expected, tolerance):
-    """Refuse scores that differ by more than a share of the largest one."""
+def close(law, got, expected, tolerance, rounding=0.0):
+    """Refuse scores that differ by more than a share of the largest one and their rounding."""
     got, expected = np.asarray(got, float), np.asarray(expected, float)
     if got.shape != expected.shape:
         raise BrokenLaw(law, f"shape {got.shape} instead of {expected.shape}")
     if not np.isfinite(got).all():
         raise BrokenLaw(law, "NaN or infinity")
     largest = np.abs(expected).max(initial=_ROUNDING)
-    error = np.abs(got - expected).max(initial=0.0) / largest
-    if error > tolerance:
-        raise BrokenLaw(law, f"off by {error:.2g} of the largest score {largest:.3g}")
+    error = np.abs(got - expected).max(initial=0.0)
+    if error > tolerance * largest + rounding:
+        raise BrokenLaw(law, f"off by {error / largest:.2g} of the largest score {largest:.3g}")
 
 
 def tried(law, work):
@@ -102,8 +104,11 @@ def autograd(case):
         ),
     )
     if scores is not None:
-        single = p.dtype == torch.float32
-        close("autograd", scores, p.reference(case.weights), 2e-4 if single else 1e-9)
+        tolerance = 2e-4 if p.dtype == torch.float32 else 1e-9
+        expected = p.reference(p.net, case.weights)
+        moved = p.reference(p.rounded(), case.weights)
+        rounding = _ROUNDINGS * np.abs(moved - expected).max(initial=0.0)
+        close("autograd", scores, expected, tolerance, rounding)
 
 
 def finite(case):

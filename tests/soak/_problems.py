@@ -51,23 +51,34 @@ class Problem:
         """That of the model's parameters."""
         return np.float64 if self.module is None else next(self.module.parameters()).dtype
 
-    def reference(self, weights=None) -> np.ndarray:
+    def reference(self, net, weights=None) -> np.ndarray:
         """GradDot with the negative loss: one example at a time, in float64."""
         # <∇loss_i, ∇loss_j> w_j / mean(w)
-        train, queries = (
-            self._gradients(self.X, self.y),
-            self._gradients(self.X_query, self.y_query),
-        )
+        train = self._gradients(net, self.X, self.y)
+        queries = self._gradients(net, self.X_query, self.y_query)
         scores = queries @ train.T
         return scores if weights is None else scores * weights / weights.mean()
 
-    def _gradients(self, X, y) -> np.ndarray:
-        parameters = [p for p in self.net.parameters() if p.requires_grad]
+    def rounded(self) -> nn.Module:
+        """The net with every parameter moved to one of its neighbors in float64.
+
+        Where a model meets its targets, gradients are roundings of its outputs, and two right
+        answers differ by as much as those of the two nets.
+        """
+        net, rng = copy.deepcopy(self.net), np.random.default_rng(0)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                ends = torch.tensor(rng.choice([-torch.inf, torch.inf], parameter.shape))
+                parameter.copy_(parameter.nextafter(ends))
+        return net
+
+    def _gradients(self, net, X, y) -> np.ndarray:
+        parameters = [p for p in net.parameters() if p.requires_grad]
         rows = []
         for i in range(len(X)):
             x, target = torch.tensor(X[i : i + 1]), torch.tensor(y[i : i + 1])
             x = x.double() if x.is_floating_point() else x
-            value = self.loss(self.net(x), target).sum()
+            value = self.loss(net(x), target).sum()
             grads = torch.autograd.grad(value, parameters, allow_unused=True)
             flat = [
                 torch.zeros_like(p) if g is None else g
@@ -246,11 +257,16 @@ def _huber(outputs, targets):
 
 
 def _cross_entropy(outputs, targets):
-    return F.cross_entropy(outputs, targets, reduction="none")
+    # the target against the others: 1 - p keeps its digits where p is nearly 1
+    own = F.one_hot(targets, outputs.shape[1]).bool()
+    others = outputs.masked_fill(own, -torch.inf).logsumexp(1)
+    return -F.logsigmoid(outputs[own] - others)
 
 
 def _binary(outputs, targets):
-    return F.softplus(outputs[:, 0]) - targets.reshape(-1) * outputs[:, 0]
+    # not softplus, whose slope is exactly 1 beyond 20
+    signs = 2 * targets.reshape(-1) - 1
+    return -F.logsigmoid(signs * outputs[:, 0])
 
 
 def _poisson(outputs, targets):

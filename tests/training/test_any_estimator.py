@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import (
@@ -30,8 +31,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.fixes import parse_version
 
 from influencekit import retrain_on_subsets
+
+#: scikit-learn 1.8 says with l1_ratio alone what penalty said before.
+NEW = parse_version(sklearn.__version__) >= parse_version("1.8")
+L1 = {"l1_ratio": 1} if NEW else {"penalty": "l1"}
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 4))
@@ -89,7 +95,7 @@ CLASSIFIERS = [
     (CalibratedClassifierCV(LinearSVC(), cv=2), EPS),
     (StackingClassifier([("tree", DecisionTreeClassifier()), ("svm", LinearSVC())], cv=2), EPS),
     (VotingClassifier([("a", GaussianNB()), ("b", LogisticRegression())], voting="soft"), EPS),
-    (LogisticRegression(l1_ratio=1, solver="liblinear"), EPS),
+    (LogisticRegression(solver="liblinear", **L1), EPS),
 ]
 
 
