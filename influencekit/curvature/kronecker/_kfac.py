@@ -238,14 +238,16 @@ class EKFAC(KroneckerCurvature, name="ekfac"):
 
 def _fisher_of(problem: CurvatureProblem, sample: GradientFeatures) -> str:
     """What "auto" is: exact where it is cheap."""
-    task, first = problem.engine.task, next(iter(problem.examples.batches(1)))
-    outputs = task.forward(first.inputs).detach()
-    if outputs.numel() > MOST_OUTPUTS:
+    task, train, first = problem.engine.task, problem.train, next(iter(problem.examples.batches(1)))
+    n_outputs = task.forward(first.inputs).numel()
+    if n_outputs > MOST_OUTPUTS:
         return "sampled"
-    rank = ggn_cotangent(task)(outputs, first.targets).shape[1]
     shapes = (block.factor_shape for block in sample.blocks.values())
     each = sum(length * d_in * d_out for length, d_in, d_out in shapes if length > 1)
-    return "signs" if rank > 1 and rank * each * len(problem.train) > MOST_WORK else "true"
+    if n_outputs * each * len(train) <= MOST_WORK:
+        return "true"
+    rank = Gradients(train.engine, train.examples, ggn_cotangent(task)).rows_per_example
+    return "signs" if rank > 1 and rank * each * len(train) > MOST_WORK else "true"
 
 
 def _chosen_on(problem: CurvatureProblem, coordinates: Gradients) -> Tensor:
