@@ -292,7 +292,7 @@ def _find_bases(
 ) -> tuple[dict[str, BlockBasis], Tensor, list[GradientFeatures]]:
     """Basis of every block, the data's curvature along its vectors, and the loss gradients."""
     moments, weights = _empty_moments(problem, rows.sample), problem.example_weights
-    kept = []
+    kept: list[GradientFeatures] = []
     if rows.is_shared:
         work = partial(_moments, moments, keep_own)
         for _, (found, last) in rows.results(work, weights, pairs=keep_own):
