@@ -165,7 +165,7 @@ class KFAC(KroneckerCurvature, name="kfac"):
     ) -> tuple[dict[str, BlockBasis], Tensor, tuple[Gradients, Gradients | None]]:
         del second  # eigenvalues are those of the factors
         rows, room = problem.train.along(first, keep_factors=True), problem.held_memory // 3
-        fits = own.map(smallest).nbytes <= room
+        fits = _has_positions(own) and own.map(smallest).nbytes <= room
         bases, data, parts = _find_bases(problem, rows, keep_own=fits)
         coordinates = own.map(partial(rotate, bases=bases))
         if fits:
@@ -248,6 +248,11 @@ def _fisher_of(problem: CurvatureProblem, sample: GradientFeatures) -> str:
         return "true"
     rank = Gradients(train.engine, train.examples, ggn_cotangent(task)).rows_per_example
     return "signs" if rank > 1 and rank * each * len(train) > MOST_WORK else "true"
+
+
+def _has_positions(own: Gradients) -> bool:
+    """Whether a layer is applied at several positions, so that another pass takes long."""
+    return any(block.factor_shape[0] > 1 for block in own.sample.blocks.values())
 
 
 def _chosen_on(problem: CurvatureProblem, coordinates: Gradients) -> Tensor:
