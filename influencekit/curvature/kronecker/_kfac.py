@@ -299,7 +299,8 @@ def _find_bases(
     moments, weights = _empty_moments(problem, rows.sample), problem.example_weights
     kept: list[GradientFeatures] = []
     if rows.is_shared:
-        work = partial(_moments, moments, keep_own)
+        # a copy: threads still read it when the first results are added
+        work = partial(_moments, copy.deepcopy(moments), keep_own)
         for _, (found, last) in rows.results(work, weights, pairs=keep_own):
             kept.append(last)
             for name, one in found.items():
