@@ -140,7 +140,7 @@ def _largest(path: Any) -> float:
     """Largest eigenvalue of a path's curvature, or of the curvatures of several models."""
     if hasattr(path, "paths"):
         return max(_largest(one) for one in path.paths)
-    return float(path.spectrum.eigenvalues.max())
+    return float(path.spectrum.bounds.max())
 
 
 class Spectrum(FittedCurvature):
@@ -165,6 +165,8 @@ class Spectrum(FittedCurvature):
     tolerance: float
     #: Number of training examples that a damping is chosen on; None is 2,000.
     most_rows: int | None = None
+    #: Number of these whose scores are computed.
+    n_queries: int = 100
 
     @abstractmethod
     def path(self, queries: Gradients) -> DampingPath:

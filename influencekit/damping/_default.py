@@ -43,8 +43,6 @@ VANISHING = 1e-20
 COSINE_OF_BEST_DAMPING = 0.57
 #: Mean ξ below which rounding and noise of small eigenvalues dominated scores, as measured.
 LEAST_XI = 0.3
-#: Number of training examples that are scored to choose a damping.
-_N_QUERIES = 100
 #: Precision of the damping, in log λ.
 _ROOT_WIDTH = 1e-3
 #: Share of a gradient's squared norm that is not rounding, in single precision either.
@@ -119,7 +117,8 @@ def damping_range(eigenvalues: Any) -> tuple[float, float]:
 def spectrum_damping(spectrum: Spectrum) -> float:
     """Damping at which scores have a cosine of 0.57 with Grad-Dot, and ξ is at least 0.3.
 
-    Both are means over up to 100 training examples as queries, the cosine over the scores of up
+    Both are means over up to 100 training examples as queries (as few as 50 where K-FAC and EK-FAC
+    have large convolutions or layers of sequences), the cosine over the scores of up
     to 2,000 others, taken evenly among those sorted by the size of their gradients; see
     :func:`grad_dot_cosine`.  They compare the damping with the eigenvalues in the directions of the
     gradients, so the result scales with the spectrum. If the model's own penalty already gives both
@@ -136,7 +135,7 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     low, high = damping_range(spectrum.eigenvalues)
     sizes = spectrum.row_sizes()
     columns = sample_rows(sizes, spectrum.most_rows)
-    path = _path(spectrum, columns, sample_rows(sizes[columns], _N_QUERIES))
+    path = _path(spectrum, columns, sample_rows(sizes[columns], spectrum.n_queries))
     cosines = grad_dot_cosines(path)
 
     @cache  # the ends are asked for several times, and each is a pass over the training examples
@@ -190,6 +189,8 @@ def _least_without_range(spectrum: Spectrum, path: DampingPath) -> float:
 
     At a smaller damping these parts, and rounding beside them, outweigh all others.
     """
+    if not hasattr(path, "query_coordinates"):
+        return 0.0
     seen = spectrum.data_eigenvalues > spectrum.rounding
     return float(spectrum.eigenvalues[seen].min()) if _reaches_outside(path, seen) else 0.0
 

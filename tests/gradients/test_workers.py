@@ -8,7 +8,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from influencekit import TRAK, FurtherTraining, GradCos, GradDot, InfluenceFunction, as_task
-from influencekit.curvature import KFAC
+from influencekit.curvature import EKFAC, KFAC
 from influencekit.exceptions import LostWorkersError
 from influencekit.gradients import _workers
 from influencekit.training import TrajectoryRecorder, trajectory_leave_one_out
@@ -114,6 +114,18 @@ def test_drawn_labels_belong_to_rows_not_to_slices(small_slices):
     with joblib.parallel_config(backend="threading", n_jobs=2):
         same(answers(held, mlp(), X), alone)
     assert small_slices
+
+
+@pytest.mark.parametrize("curvature", [KFAC("sampled"), KFAC("empirical"), EKFAC("sampled")])
+def test_a_batch_read_after_earlier_results_were_added_starts_from_zero(curvature, monkeypatch):
+    def one_by_one(function, items, _, **shared):
+        for position, item in enumerate(items):
+            yield position, function(item(), **shared)  # the next only when this one was added
+
+    alone = answers(influence(curvature, "100kB"), mlp(), X)
+    monkeypatch.setattr(_workers, "in_parallel", one_by_one)
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        same(answers(influence(curvature, "100kB"), mlp(), X), alone)
 
 
 def test_one_worker_and_small_data_stay_here(small_slices):

@@ -117,10 +117,19 @@ class MatrixBasis(BlockBasis):
     single: bool
 
     def rotate(self, block: Any) -> Block:
-        if not block.has_factors:
+        if not block.has_factors or self._dense_is_cheaper(block):
             return super().rotate(block)
+        block = block.compact()
         # Σ_t b_t (a_t, 1)ᵀ becomes Σ_t (Q_outᵀ b_t) (Q_inᵀ (a_t, 1))ᵀ
         return OuterBlock(self.place, block.inputs_times(self.inputs), block.b @ self.outputs)
+
+    def _dense_is_cheaper(self, block: Any) -> bool:
+        """Whether sums over many positions are smaller, and take fewer products, than factors."""
+        (length, d_in, d_out), rows = block.factor_shape, block.rows_per_example
+        if length == 1 or rows * d_in * d_out > length * (d_in + rows * d_out):
+            return False
+        # either way each row is multiplied out
+        return rows * d_in * d_out * (d_in + d_out) < length * (d_in**2 + rows * d_out**2)
 
     def rotate_rows(self, rows: Tensor) -> Tensor:
         # Q_outᵀ G Q_in

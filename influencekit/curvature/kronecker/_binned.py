@@ -18,17 +18,15 @@ from torch.nn import functional as F
 
 from influencekit.curvature._spectrum import DampingPath, SubsetSums
 from influencekit.curvature.kronecker._spectrum import KroneckerPath, KroneckerSpectrum
-from influencekit.curvature.kronecker._store import dense_room
+from influencekit.curvature.kronecker._store import dense_room, repeats
 from influencekit.gradients._gradients import Gradients
-from influencekit.gradients.blocks._base import Block
-from influencekit.gradients.blocks._dense import DenseBlock
-from influencekit.gradients.blocks._outer import OuterBlock
-from influencekit.utils._long_work import chunks
 
 __all__ = ["BinnedPath", "choosing_path"]
 
 #: Bins for each factor of ten, and powers of ten below the largest eigenvalue that they cover.
 _BINS, _DECADES = 20, 9
+#: Bytes of dense coordinates that are multiplied at a time.
+_PART_BYTES = 2**25
 
 
 @dataclass
@@ -105,7 +103,7 @@ def choosing_path(spectrum: KroneckerSpectrum, rows: Tensor) -> DampingPath:
     names = [
         name
         for name, block in train.sample.blocks.items()
-        if _repeats(block) and len(rows) * block.dense_bytes <= dense_room(train) // 2
+        if repeats(block) and len(rows) * block.dense_bytes <= dense_room(train) // 2
     ]
     needed = 2 * (_DECADES * _BINS + 1) * len(rows) * len(train) * train.sample.dtype.itemsize
     if not names or not train.is_held or needed > dense_room(train):
@@ -115,11 +113,6 @@ def choosing_path(spectrum: KroneckerSpectrum, rows: Tensor) -> DampingPath:
     weights = spectrum.problem.example_weights
     rest = KroneckerPath(others, train.take(rows), weights)
     return BinnedPath(spectrum, rest, *_summed(spectrum, rows, names), weights)
-
-
-def _repeats(block: Block) -> bool:
-    """Whether products with a block's rows cost much at each damping."""
-    return isinstance(block, DenseBlock) or (isinstance(block, OuterBlock) and block.length > 1)
 
 
 def _summed(
@@ -144,22 +137,18 @@ def _summed(
         order = bins[columns].argsort(stable=True)
         ends = [0, *torch.bincount(bins[columns], minlength=n_bins).cumsum(0).tolist()]
         places = [(b, slice(*ends[b : b + 2])) for b in range(n_bins) if ends[b] < ends[b + 1]]
-        left = _by_coordinate(queries.blocks[name].dense(), order)
-        own = torch.stack([data[columns][order], (data * above)[columns][order]])
+        shares = torch.stack([data[columns][order], (data * above)[columns][order]])
+        left = _normal(queries.blocks[name].dense().index_select(1, order))
         for b, place in places:
-            squares[:, b] += own[:, place] @ left[place].to(own.dtype).square()
-        high = above[columns][order, None].to(left)
-        both = torch.cat([left, _normal(left * high)], dim=1)
-        for at, right in _dense_parts(train, name):
-            right = _by_coordinate(right, order)
+            squares[:, b] += shares[:, place] @ left[:, place].to(shares.dtype).square().mT
+        both = torch.empty(2 * len(left), len(order), dtype=left.dtype, device=left.device)
+        both[: len(left)] = left
+        both[len(left) :] = _normal(left.mul_(above[columns][order].to(left)))
+        del left
+        for at, right in _dense_parts(train, name, order):
             for b, place in places:
-                products[b, :, at].addmm_(both[place].mT, right[place])
+                products[b, :, at].addmm_(both[:, place], right[:, place].mT)
     return values, variances, products.unflatten(1, (2, -1)), squares
-
-
-def _by_coordinate(rows: Tensor, order: Tensor) -> Tensor:
-    """Coordinates (width, n_rows) in an order, so that those of a bin lie together."""
-    return _normal(rows.mT.contiguous()[order])
 
 
 def _normal(numbers: Tensor) -> Tensor:
@@ -175,16 +164,19 @@ def _normal(numbers: Tensor) -> Tensor:
     return F.hardshrink(numbers, least)
 
 
-def _dense_parts(train: Gradients, name: str) -> Iterator[tuple[slice, Tensor]]:
-    """Dense coordinates of a layer, of some examples at a time."""
-    room, waiting, start = train.engine.workspace // 4, list[Tensor](), 0
+def _dense_parts(train: Gradients, name: str, order: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Dense coordinates of a layer in an order, of some examples at a time."""
+    block = train.sample.blocks[name]
+    size = min(len(train), max(1, _PART_BYTES // block.dense_bytes))
+    start, stop = 0, 0
+    held = torch.empty(size, len(order), dtype=block.dtype, device=block.device)
     for _, features in train:
-        block = features.blocks[name]
-        for part in chunks(len(features), block.dense_bytes, room):
-            waiting.append(block[part].dense())
-            n = sum(map(len, waiting))
-            if n * block.dense_bytes >= room:
-                yield slice(start, start + n), torch.cat(waiting)
-                start, waiting = start + n, []
-    if waiting:
-        yield slice(start, len(train)), torch.cat(waiting)
+        block, done = features.blocks[name], 0
+        while done < len(features):
+            n = min(len(features) - done, size - (stop - start))
+            rows = held[stop - start : stop - start + n]
+            torch.index_select(block[done : done + n].dense(), 1, order, out=rows)
+            done, stop = done + n, stop + n
+            if stop - start == size or stop == len(train):
+                yield slice(start, stop), _normal(held[: stop - start])
+                start = stop

@@ -17,11 +17,17 @@ from influencekit.curvature._spectrum import sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._moments import BlockMoments, moments_of
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
-from influencekit.curvature.kronecker._store import keep, most_rows, rotate, rotated
-from influencekit.gradients._cotangents import ggn_cotangent, loss_cotangent, sampled_cotangent
+from influencekit.curvature.kronecker._store import keep, most_rows, rotate, smaller, smallest
+from influencekit.gradients._cotangents import (
+    ggn_cotangent,
+    loss_cotangent,
+    sampled_cotangent,
+    signs_cotangent,
+)
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
-from influencekit.gradients.blocks._base import BlockSpec
+from influencekit.gradients._store import pieces
+from influencekit.gradients.blocks._base import Block, BlockSpec
 from influencekit.gradients.layers._layers import Layer
 from influencekit.utils.validation import Interval, StrOptions
 
@@ -29,6 +35,8 @@ __all__ = ["EKFAC", "KFAC"]
 
 #: Largest number of outputs per example for which the expectation over labels is exact.
 MOST_OUTPUTS = 32
+#: Multiplications of all labels' rows, over layers with positions, for which it is exact.
+MOST_WORK = 5e9
 
 
 class KroneckerCurvature(Curvature):
@@ -36,14 +44,14 @@ class KroneckerCurvature(Curvature):
 
     Parameters
     ----------
-    fisher : {"auto", "true", "sampled", "empirical"}, default="auto"
+    fisher : {"auto", "true", "signs", "sampled", "empirical"}, default="auto"
     n_samples : int, default=1
     tolerance : float, default=1e-4
     random_state : int, RandomState instance or None, default=None
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
-        "fisher": [StrOptions({"auto", "true", "sampled", "empirical"})],
+        "fisher": [StrOptions({"auto", "true", "signs", "sampled", "empirical"})],
         "n_samples": [Interval(Integral, 1, None, closed="left")],
         "tolerance": [Interval(Real, 0, 1, closed="left")],
         "random_state": ["random_state"],
@@ -63,48 +71,43 @@ class KroneckerCurvature(Curvature):
         self.random_state = random_state
 
     def factorize(self, problem: CurvatureProblem) -> KroneckerSpectrum:
-        train, room = problem.train, problem.held_memory // 3
-        for_basis, for_eigenvalues = self._cotangents(problem)
-        rows = train.along(for_basis, keep_factors=True).held_pairs(room)
-        bases, data = _find_bases(problem, rows)
-        if for_eigenvalues is not for_basis:
-            rows = train.along(for_eigenvalues, keep_factors=True).held_pairs(room)
-        coordinates = train.along(train.cotangent, keep_factors=True)
-        coordinates = coordinates.map(partial(rotate, bases=bases))
-        made = self._corrected(problem, rows, bases, data)
-        sizes = train.squared_norms(train.engine.task.dtype)
-        kept = keep(coordinates, made, sample_rows(sizes, most_rows(coordinates)), room)
+        train = problem.train
+        own = train.along(train.cotangent, keep_factors=True)
+        cotangents = self._cotangents(problem, own.sample)
+        bases, data, kept = self._diagonal(problem, own, *cotangents)
         table = data.clone()
         for basis in bases.values():
-            own = torch.cat([problem.penalty[columns] for columns in basis.spec.columns])
+            penalty = torch.cat([problem.penalty[columns] for columns in basis.spec.columns])
             # s_k = v_kᵀ F v_k + v_kᵀ R v_k
-            table[basis.columns] += basis.diagonal(own)
+            table[basis.columns] += basis.diagonal(penalty)
         return KroneckerSpectrum(problem, bases, table, data, self.tolerance, *kept)
 
     @abstractmethod
-    def _corrected(
-        self, problem: CurvatureProblem, rows: Gradients, bases: dict[str, BlockBasis], data: Tensor
-    ) -> Iterator[tuple[slice, GradientFeatures]]:
-        """Coordinates of the training gradients, from a pass that changes ``data`` in place.
+    def _diagonal(
+        self, problem: CurvatureProblem, own: Gradients, first: Callable, second: Callable
+    ) -> tuple[dict[str, BlockBasis], Tensor, tuple[Gradients, Gradients | None]]:
+        """Bases, the eigenvalues (p,) of the data's curvature, and coordinates as ``keep`` does.
 
-        ``data`` (p,) are the eigenvalues of the data's curvature.
+        ``own`` are the training gradients with their factors; ``first`` and ``second`` make the
+        rows for the bases and for the eigenvalues.
         """
 
-    def _cotangents(self, problem: CurvatureProblem) -> tuple[Callable, Callable]:
-        """Rows for the basis and for the eigenvalues: the same unless labels are drawn."""
+    def _cotangents(
+        self, problem: CurvatureProblem, sample: GradientFeatures
+    ) -> tuple[Callable, Callable]:
+        """Rows for the basis and for the eigenvalues: the same unless they are drawn."""
         task, fisher = problem.engine.task, self.fisher
         if fisher == "auto":
-            first = next(iter(problem.examples.batches(1)))
-            n_outputs = task.forward(first.inputs).numel()
-            fisher = "true" if n_outputs <= MOST_OUTPUTS else "sampled"
+            fisher = _fisher_of(problem, sample)
         if fisher == "true":
             return (ggn_cotangent(task),) * 2
         if fisher == "empirical":
             return (loss_cotangent(task),) * 2
         seed = drawn_seed(self.random_state, problem)
+        draw = signs_cotangent if fisher == "signs" else sampled_cotangent
         return (
-            sampled_cotangent(task, self.n_samples, random_state=seed),
-            sampled_cotangent(task, self.n_samples, random_state=seed + 1),
+            draw(task, self.n_samples, random_state=seed),
+            draw(task, self.n_samples, random_state=seed + 1),
         )
 
 
@@ -116,18 +119,21 @@ class KFAC(KroneckerCurvature, name="kfac"):
 
     Parameters
     ----------
-    fisher : {"auto", "true", "sampled", "empirical"}, default="auto"
+    fisher : {"auto", "true", "signs", "sampled", "empirical"}, default="auto"
         Labels over which output gradients are averaged. "true": exact expectation over the model's
-        own distribution (the Gauss-Newton matrix). "sampled": ``n_samples`` labels drawn from it
-        for each example. "empirical": the given labels. "auto" is "true" for up to 32 outputs per
-        example, and "sampled" for more.
+        own distribution (the Gauss-Newton matrix). "signs": the same in expectation, from columns
+        of all labels added with random signs, ``n_samples`` times for each example. "sampled":
+        ``n_samples`` labels drawn for each example, with a larger variance where the model is sure.
+        "empirical": the given labels. "auto" is "sampled" for more than 32 outputs per example.
+        For fewer it is "true", or "signs" if rows of all labels would take more than 5e9
+        multiplications in layers applied at several positions (convolutions, sequences).
     n_samples : int, default=1
-        Number of labels drawn for each example.
+        Number of draws for each example.
     tolerance : float, default=1e-4
         Allowed root-mean-square error of scores, relative to their root mean square, for layers too
         large for the exact product; 0 is exact and slower.
     random_state : int, RandomState instance or None, default=None
-        Seed for drawn labels; None uses the attributor's.
+        Seed of the draws; None uses the attributor's.
 
     Notes
     -----
@@ -143,7 +149,7 @@ class KFAC(KroneckerCurvature, name="kfac"):
     eigenbasis, ``v_kᵀ R v_k``, to the eigenvalues; in exact blocks it is exact.
 
     Cost per layer: ``O(n (d_in² + d_out²) + d_in³ + d_out³)``. The number of backward passes is the
-    rank of the loss's output Hessian for "true", and ``n_samples`` for "sampled".
+    rank of the loss's output Hessian for "true", and ``n_samples`` for "signs" and "sampled".
 
     References
     ----------
@@ -154,19 +160,20 @@ class KFAC(KroneckerCurvature, name="kfac"):
        arXiv 2311.00636.
     """
 
-    def _corrected(
-        self,
-        problem: CurvatureProblem,
-        rows: Gradients,
-        bases: dict[str, BlockBasis],
-        _data: Tensor,
-    ) -> Iterator[tuple[slice, GradientFeatures]]:
-        if rows.is_held:
-            yield from rows.results(partial(_loss_rotated, bases), pairs=True)
-            return
+    def _diagonal(
+        self, problem: CurvatureProblem, own: Gradients, first: Callable, second: Callable
+    ) -> tuple[dict[str, BlockBasis], Tensor, tuple[Gradients, Gradients | None]]:
+        del second  # eigenvalues are those of the factors
+        rows, room = problem.train.along(first, keep_factors=True), problem.held_memory // 3
+        fits = _has_positions(own) and own.map(smallest).nbytes <= room
+        bases, data, parts = _find_bases(problem, rows, keep_own=fits)
+        coordinates = own.map(partial(rotate, bases=bases))
+        if fits:
+            turned = (rotate(parts.pop(0), bases) for _ in range(len(parts)))
+            return bases, data, (coordinates.kept(pieces(turned)), None)
         # one backward pass for each example in place of one for each label
-        own = problem.train.along(problem.train.cotangent, keep_factors=True)
-        yield from own.results(partial(rotate, bases=bases))
+        made = coordinates.results(_same)
+        return bases, data, keep(coordinates, made, partial(_chosen_on, problem, coordinates), room)
 
 
 class EKFAC(KroneckerCurvature, name="ekfac"):
@@ -177,7 +184,7 @@ class EKFAC(KroneckerCurvature, name="ekfac"):
 
     Parameters
     ----------
-    fisher : {"auto", "true", "sampled", "empirical"}, default="auto"
+    fisher : {"auto", "true", "signs", "sampled", "empirical"}, default="auto"
         As for :class:`KFAC`.
     n_samples : int, default=1
         As for :class:`KFAC`.
@@ -191,7 +198,7 @@ class EKFAC(KroneckerCurvature, name="ekfac"):
     As an approximation of further training: second order, with the Gauss-Newton matrix of each
     layer, diagonal in the eigenvectors of a Kronecker product.
 
-    With "sampled", new labels are drawn for the eigenvalues: with the labels of the basis, its
+    With "signs" and "sampled", eigenvalues have draws of their own: with those of the basis, its
     leading directions would seem larger than they are. Gradients are squared after the sum over an
     example's positions. The penalty and blocks without factors are treated as in :class:`KFAC`.
 
@@ -205,14 +212,57 @@ class EKFAC(KroneckerCurvature, name="ekfac"):
        2023, arXiv 2308.03296.
     """
 
-    def _corrected(
-        self, problem: CurvatureProblem, rows: Gradients, bases: dict[str, BlockBasis], data: Tensor
-    ) -> Iterator[tuple[slice, GradientFeatures]]:
+    def _diagonal(
+        self, problem: CurvatureProblem, own: Gradients, first: Callable, second: Callable
+    ) -> tuple[dict[str, BlockBasis], Tensor, tuple[Gradients, Gradients | None]]:
+        train, room = problem.train, problem.held_memory // 3
+        if second is first:
+            rows = train.along(first, keep_factors=True).held_pairs(room)
+            bases, data, _ = _find_bases(problem, rows)
+        else:  # each is read once
+            alone = Gradients(train.engine, train.examples, first, keep_factors=True)
+            bases, data, _ = _find_bases(problem, alone)
+            rows = train.along(second, keep_factors=True)
+        coordinates = own.map(partial(rotate, bases=bases))
         data.zero_()
-        work = partial(_with_squares, bases, len(data))
-        for some, (squares, made) in rows.results(work, problem.example_weights, pairs=True):
-            data += squares
-            yield some, made
+
+        def made() -> Iterator[tuple[slice, GradientFeatures]]:
+            work = partial(_with_squares, bases, len(data))
+            for some, (squares, found) in rows.results(work, problem.example_weights, pairs=True):
+                data.add_(squares)
+                yield some, found
+
+        kept = keep(coordinates, made(), partial(_chosen_on, problem, coordinates), room)
+        return bases, data, kept
+
+
+def _fisher_of(problem: CurvatureProblem, sample: GradientFeatures) -> str:
+    """What "auto" is: exact where it is cheap."""
+    task, train, first = problem.engine.task, problem.train, next(iter(problem.examples.batches(1)))
+    n_outputs = task.forward(first.inputs).numel()
+    if n_outputs > MOST_OUTPUTS:
+        return "sampled"
+    shapes = (block.factor_shape for block in sample.blocks.values())
+    each = sum(length * d_in * d_out for length, d_in, d_out in shapes if length > 1)
+    if n_outputs * each * len(train) <= MOST_WORK:
+        return "true"
+    rank = Gradients(train.engine, train.examples, ggn_cotangent(task)).rows_per_example
+    return "signs" if rank > 1 and rank * each * len(train) > MOST_WORK else "true"
+
+
+def _has_positions(own: Gradients) -> bool:
+    """Whether a layer is applied at several positions, so that another pass takes long."""
+    return any(block.factor_shape[0] > 1 for block in own.sample.blocks.values())
+
+
+def _chosen_on(problem: CurvatureProblem, coordinates: Gradients) -> Tensor:
+    """Positions of the examples that a damping is chosen on."""
+    sizes = problem.train.squared_norms(problem.engine.task.dtype)
+    return sample_rows(sizes, most_rows(coordinates))
+
+
+def _same(features: GradientFeatures) -> GradientFeatures:
+    return features
 
 
 def _with_squares(
@@ -223,46 +273,60 @@ def _with_squares(
     weights: Tensor,
 ) -> tuple[Tensor, GradientFeatures]:
     """Weighted squares of a batch's coordinates, and the coordinates of its loss gradients."""
-    made, squares = rotate(own, bases), weights.new_zeros(size)
+    blocks, squares = {}, weights.new_zeros(size)
     for name, basis in bases.items():  # one block at a time: there are many rows
-        block = made.blocks[name] if own is features else rotated(features.blocks[name], basis)
+        block, last = features.blocks[name], own.blocks[name]
+        both = block if own is features else _joined(block, last)
+        turned = basis.rotate(both)
+        blocks[name] = smaller(turned.rows_of(slice(both.rows_per_example - 1, None)).compact())
+        turned = turned.rows_of(slice(0, block.rows_per_example))
         # Σ_i w_i/W Σ_r (v_kᵀ b_ir)²
-        block.add_squares(weights, squares[basis.columns], features.workspace)
-    return squares, made
+        turned.add_squares(weights, squares[basis.columns], features.workspace)
+    return squares, own.with_blocks(blocks)
 
 
-def _loss_rotated(
-    bases: dict[str, BlockBasis], _features: GradientFeatures, own: GradientFeatures
-) -> GradientFeatures:
-    """Coordinates of the loss gradients alone."""
-    return rotate(own, bases)
+def _joined(block: Block, last: Block) -> Block:
+    """The rows of two blocks of the same inputs."""
+    return block.replace(
+        *block.tensors[:-1], torch.cat([block.tensors[-1], last.tensors[-1]], dim=1)
+    )
 
 
-def _find_bases(problem: CurvatureProblem, rows: Gradients) -> tuple[dict[str, BlockBasis], Tensor]:
-    """Basis of every block, and the curvature of the data along its vectors."""
+def _find_bases(
+    problem: CurvatureProblem, rows: Gradients, *, keep_own: bool = False
+) -> tuple[dict[str, BlockBasis], Tensor, list[GradientFeatures]]:
+    """Basis of every block, the data's curvature along its vectors, and the loss gradients."""
     moments, weights = _empty_moments(problem, rows.sample), problem.example_weights
+    kept: list[GradientFeatures] = []
     if rows.is_shared:
-        for _, found in rows.results(partial(_moments, moments), weights):
+        # a copy: threads still read it when the first results are added
+        work = partial(_moments, copy.deepcopy(moments), keep_own)
+        for _, (found, last) in rows.results(work, weights, pairs=keep_own):
+            kept.append(last)
             for name, one in found.items():
                 moments[name].merge(one)
+    elif keep_own:
+        for some, features, own in rows.pairs():
+            _add(moments, features, weights[some])
+            kept.append(smallest(own))
     else:
         for some, features in rows:
             _add(moments, features, weights[some])
     bases, data = {}, []
     for name, one in moments.items():
         penalty = torch.cat([problem.penalty[columns] for columns in one.spec.columns])
-        bases[name], own = one.basis(penalty)
-        data.append(own)
-    return bases, torch.cat(data)
+        bases[name], along = one.basis(penalty)
+        data.append(along)
+    return bases, torch.cat(data), kept
 
 
 def _moments(
-    empty: dict[str, BlockMoments], features: GradientFeatures, weights: Tensor
-) -> dict[str, BlockMoments]:
-    """The sums over one batch, as a worker makes them."""
-    moments = copy.deepcopy(empty)
+    empty: dict[str, BlockMoments], keep_own: bool, features: GradientFeatures, *others: Any
+) -> tuple[dict[str, BlockMoments], GradientFeatures | None]:
+    """The sums over one batch, and its loss gradients, as a worker makes them."""
+    moments, (*own, weights) = copy.deepcopy(empty), others
     _add(moments, features, weights)
-    return moments
+    return moments, smallest(own[0]) if keep_own else None
 
 
 def _add(moments: dict[str, BlockMoments], features: GradientFeatures, weights: Tensor) -> None:

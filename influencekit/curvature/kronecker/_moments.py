@@ -16,11 +16,14 @@ from influencekit.curvature.kronecker._bases import (
     MatrixBasis,
 )
 from influencekit.gradients.blocks._base import Block, BlockSpec, reached_positions
+from influencekit.utils._long_work import chunks
 
 __all__ = ["BlockMoments", "moments_of"]
 
 #: Widest block without factors with a full curvature matrix; wider ones are diagonal.
 WIDEST_FULL = 1_024
+#: Columns of second moments that are computed at least at a time.
+_PANEL = 128
 
 
 class BlockMoments(ABC):
@@ -72,9 +75,10 @@ class _MatrixMoments(BlockMoments):
         each = each if reached is None else each * reached
         self.count += float(each.sum())
         shares = each.sqrt().to(block.dtype)[:, :, None]
-        a = block.a * shares
+        a = block.a.new_empty(*block.a.shape[:2], len(self.inputs))
+        torch.mul(block.a, shares, out=a[:, :, : self.spec.d_in])
         if self.spec.has_bias:
-            a = torch.cat([a, shares], dim=2)
+            a[:, :, -1:] = shares
         # A = Σ_i w_i/W Σ_t a_it a_itᵀ, and B = Σ_i w_i/W Σ_rt b_irt b_irtᵀ
         self.inputs += _gram(a)
         self.outputs += _gram(block.b * roots[:, None, None, None])
@@ -188,7 +192,13 @@ def moments_of(spec: BlockSpec, start: int, embeds: bool, like: Tensor) -> Block
 def _gram(rows: Tensor) -> Tensor:
     """Second moments over all dimensions except the last, summed in float64 over batches."""
     rows = rows.flatten(0, -2)
-    return (rows.mT @ rows).to(torch.float64)
+    out = rows.new_empty(rows.shape[1], rows.shape[1], dtype=torch.float64)
+    for columns in chunks(len(out), 1, max(_PANEL, -(-len(out) // 4))):
+        # Σ v vᵀ on and above the diagonal, and its transpose below
+        panel = rows[:, : columns.stop].mT @ rows[:, columns]
+        out[: columns.stop, columns] = panel
+        out[columns, : columns.start] = panel[: columns.start].mT
+    return out
 
 
 def _descending(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,12 @@ from influencekit.curvature._spectrum import (
 )
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._scores import Tile, add_products, plan_tiles
-from influencekit.curvature.kronecker._store import most_rows, multiplied_out, rotate
+from influencekit.curvature.kronecker._store import (
+    most_queries,
+    most_rows,
+    multiplied_out,
+    rotate,
+)
 from influencekit.gradients._gradients import Gradients
 from influencekit.utils._long_work import chunks
 
@@ -93,6 +98,15 @@ class KroneckerSpectrum(Spectrum):
         """The data's share of each of ``eigenvalues``."""
         return self.data_table[self.table.argsort()]
 
+    @property
+    def bounds(self) -> Tensor:
+        return self.table
+
+    @property
+    def rounding(self) -> float:
+        size = max(SMALLEST_ORDER, len(self.table))
+        return size * torch.finfo(torch.float64).eps * float(self.table.max())
+
     def inverse_table(self, damping: float) -> Tensor:
         """``1 / (s + λ)`` in the order of the coordinates, (p,) in float64."""
         return damped_inverse(self.table, damping, self.tolerance)
@@ -111,6 +125,11 @@ class KroneckerSpectrum(Spectrum):
     def most_rows(self) -> int | None:  # type: ignore[override]
         """Number of rows that a damping is chosen on; None is 2,000."""
         return most_rows(self.train)
+
+    @property
+    def n_queries(self) -> int:  # type: ignore[override]
+        """Number of those rows that are queries."""
+        return most_queries(self.train, super().n_queries)
 
     def restrict(self, columns: Tensor) -> Spectrum:
         narrow = self.narrow(columns)

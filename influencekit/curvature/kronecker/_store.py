@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor
 
@@ -14,10 +14,23 @@ from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 
-__all__ = ["dense_room", "keep", "most_rows", "multiplied_out", "rotate", "rotated"]
+__all__ = [
+    "dense_room",
+    "keep",
+    "most_queries",
+    "most_rows",
+    "multiplied_out",
+    "repeats",
+    "rotate",
+    "rotated",
+    "smaller",
+    "smallest",
+]
 
 #: Bytes for dense coordinates of the rows that a damping is chosen on, and the least number.
 _DENSE_ROOM, _LEAST_ROWS = 2**29, 500
+#: Bytes of dense coordinates of the queries that a damping is chosen on.
+_QUERY_ROOM = 2**26
 
 
 def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> GradientFeatures:
@@ -28,11 +41,32 @@ def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> Gradient
 
 def rotated(block: Block, basis: BlockBasis) -> Block:
     """A block of gradients as coordinates, kept in whichever form is smaller."""
-    block = basis.rotate(block.compact())
+    return smaller(basis.rotate(block)).compact()
+
+
+def smaller(block: Block) -> Block:
+    """Coordinates in whichever form is smaller."""
     dense_is_smaller = block.dense_bytes * block.n_examples < block.nbytes
     if isinstance(block, OuterBlock) and block.length > 1 and dense_is_smaller:
         return DenseBlock.of(block)
     return block
+
+
+def smallest(features: GradientFeatures) -> GradientFeatures:
+    """Gradients with each block in whichever form is smaller."""
+    return features.with_blocks({k: smaller(b).compact() for k, b in features.blocks.items()})
+
+
+def most_queries(coordinates: Gradients, most: int) -> int:
+    """Rows that are queries when a damping is chosen: as few as half where layers are large."""
+    blocks = coordinates.sample.blocks.values()
+    each = sum(block.dense_bytes for block in blocks if repeats(block))
+    return max(most // 2, min(most, _QUERY_ROOM // max(1, each)))
+
+
+def repeats(block: Block) -> bool:
+    """Whether products with a block's rows cost much at each damping."""
+    return isinstance(block, DenseBlock) or (isinstance(block, OuterBlock) and block.length > 1)
 
 
 def most_rows(coordinates: Gradients) -> int | None:
@@ -70,18 +104,19 @@ def multiplied_out(kept: Gradients) -> Gradients:
 def keep(
     coordinates: Gradients,
     made: Iterable[tuple[slice, GradientFeatures]],
-    sample: Tensor,
+    find_sample: Callable[[], Tensor],
     memory: int,
 ) -> tuple[Gradients, Gradients | None]:
     """Keep coordinates while they are computed: all of them, or only those of a sample.
 
     ``coordinates`` are computed again in each pass; ``made`` is one pass over them, which is run to
-    its end. ``sample`` are ascending positions among the examples. All may take ``memory`` bytes,
-    the sample half of it. Returned are all coordinates and those of the sample; the latter is None
-    if all are kept or the sample does not fit.
+    its end. ``find_sample()`` gives ascending positions among the examples. All may take ``memory``
+    bytes, the sample half of it. Returned are all coordinates and those of the sample; the latter
+    is None if all are kept or the sample does not fit.
     """
     if coordinates.nbytes <= memory:
         return coordinates.kept(pieces(features for _, features in made)), None
+    sample = find_sample()
     fits = coordinates.sample.nbytes * len(sample) <= memory // 2
     parts = []
     for rows, features in made:
