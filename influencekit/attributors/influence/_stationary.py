@@ -106,11 +106,11 @@ def warn_unless_stationary(
     task, examples = problem.engine.task, problem.examples
     least = plain = ratio
     stops_early = isinstance(task.estimator, BASE_SGD)
-    sampled = isinstance(examples, SampledExamples)
-    if sampled:
+    if isinstance(examples, SampledExamples):
         least -= CHANCE * examples.standard_error
     # a sample's error in units of the curvature is not known
-    whitened = 0.0 if stops_early or sampled else whitened_ratio(curvature, problem)
+    unknown = stops_early or isinstance(examples, SampledExamples)
+    whitened = 0.0 if unknown else whitened_ratio(curvature, problem)
     if whitened > max(ratio, SOLVED_WHITENED):
         least = ratio = whitened
     if task.convex and not stops_early and least > SOLVED:
