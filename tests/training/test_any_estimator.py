@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import (
@@ -316,3 +317,10 @@ def test_kept_results_are_found_again(tmp_path):
     second = retrain(RandomForestClassifier(3), cache_dir=tmp_path)
     np.testing.assert_array_equal(first.outputs, second.outputs)
     assert len(list(tmp_path.rglob("*.npz"))) == 2
+
+
+def test_a_bare_module_from_retrain_is_told_what_it_lacks():
+    with pytest.raises(TypeError, match="loss: missing"):
+        retrain_on_subsets(
+            None, X, Y, X[:3], Y[:3], n_subsets=2, retrain=lambda X, y, seed: torch.nn.Linear(4, 2)
+        )

@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 
-from influencekit.models._task import Task
+from influencekit.models._task import Task, as_task
 from influencekit.training._behavior import net_behavior
 from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import DivergedRuns
@@ -118,6 +118,7 @@ def run_one(
     with seeding:
         if job.retrain is not None:
             model = job.retrain(X, y, seed)
+            model = as_task(model) if isinstance(model, torch.nn.Module) else model
             if not isinstance(model, Task) and not hasattr(model, "predict"):
                 raise TypeError(
                     f"retrain: the function returned {type(model).__name__}; accepted is a fitted "
