@@ -167,17 +167,34 @@ def hessian_is_worse(found: Evidence) -> tuple[str, str]:
 # ---- choosing λ, arXiv 2505.24261 ---------------------------------------------------------------
 
 
+def _on_mnist(found: Evidence) -> dict[str, dict]:
+    return {r["attributor"]: r for r in found.rows() if r["problem"] == "mnist"}
+
+
 def attributors_are_sensitive(found: Evidence) -> tuple[str, str]:
-    match = found.fact(r"For (\d+) of (\d+) the LDS changes by more than a tenth of its best")
-    some, of = int(match[1]), int(match[2])
+    widest = [max(line["relative_range"] for line in r["sensitivity"])
+              for r in _on_mnist(found).values()]  # fmt: skip
+    some, of = sum(share > 0.1 for share in widest), len(widest)
     said = f"the LDS of {some} of {of} changes by more than a tenth of its best"
     return (HOLDS if 2 * some > of else FAILS), said
 
 
 def dimension_alone_hurts(found: Evidence) -> tuple[str, str]:
-    match = found.fact(r"falls at (\d+) of (\d+) fixed λ")
-    said = f"the LDS falls with more dimensions at {match[1]} of {match[2]} fixed λ"
-    return (HOLDS if int(match[1]) else FAILS), said
+    falls = {name: _falls(_on_mnist(found)[name]["cells"])
+             for name in ("TRAK", "IF fisher", "IF ggn")}  # fmt: skip
+    said = ", ".join(f"{name} {sum(fall)} of {len(fall)}" for name, fall in falls.items())
+    return (HOLDS if any(map(any, falls.values())) else FAILS), (
+        f"fixed λ at which the LDS is lower with 2,048 dimensions than with 64: {said}"
+    )
+
+
+def _falls(cells: list[dict]) -> list[bool]:
+    """For each fixed λ whether the most dimensions have a lower LDS than the fewest."""
+    by_damping: dict[float, dict[int, float]] = {}
+    for cell in cells:
+        if cell["projection_dim"] and isinstance(cell["damping"], float):
+            by_damping.setdefault(cell["damping"], {})[cell["projection_dim"]] = cell["lds"]
+    return [lds[max(lds)] < lds[min(lds)] for lds in by_damping.values() if len(lds) > 1]
 
 
 def indicator_is_near_the_best(found: Evidence) -> tuple[str, str]:
