@@ -57,6 +57,11 @@ class GroupSpectrum:
     train_coordinates: Tensor
     rounding: float = 0.0  # those within it are left out
 
+    @property
+    def bounds(self) -> Tensor:
+        """The eigenvalues, as in other spectra, where bounds can be cheaper."""
+        return self.eigenvalues
+
     def inverse(self, damping: float) -> Tensor:
         """Eigenvalues of the damped inverse."""
         return 1 / (self.eigenvalues + damping)

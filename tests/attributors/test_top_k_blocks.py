@@ -34,6 +34,9 @@ def test_top_k_holds_few_columns_at_a_time(several, opponents, monkeypatch):
     monkeypatch.setattr(top_k, "smallest_k", watched)
     rows, values = fitted.top_k(x[:6], y[:6], k=9, opponents=opponents)
     assert max(seen) <= 9 + 7
-    strongest = np.argsort((1 if opponents else -1) * scores.round(12), axis=1, kind="stable")
-    np.testing.assert_array_equal(rows, strongest[:, :9])
+    strength = (1 if opponents else -1) * scores.round(12)
+    found = np.take_along_axis(strength, rows, axis=1)
+    # rounding may turn the two of a tie, as products depend on the block that they are made in
+    np.testing.assert_array_equal(found, np.sort(strength, axis=1)[:, :9])
+    assert all(len(set(line)) == 9 for line in rows)
     np.testing.assert_allclose(values, np.take_along_axis(scores, rows, axis=1), rtol=1e-10)

@@ -28,6 +28,7 @@ from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
 from influencekit.gradients._store import pieces
 from influencekit.gradients.blocks._base import Block, BlockSpec
+from influencekit.gradients.blocks._joined import JoinedBlock
 from influencekit.gradients.layers._layers import Layer
 from influencekit.utils.validation import Interval, StrOptions
 
@@ -287,6 +288,8 @@ def _with_squares(
 
 def _joined(block: Block, last: Block) -> Block:
     """The rows of two blocks of the same inputs."""
+    if isinstance(block, JoinedBlock) and isinstance(last, JoinedBlock):
+        return block.with_parts(list(map(_joined, block.parts, last.parts)))
     return block.replace(
         *block.tensors[:-1], torch.cat([block.tensors[-1], last.tensors[-1]], dim=1)
     )
