@@ -79,7 +79,8 @@ class Nystroem(Curvature, name="nystroem"):
     def sketch(self, problem: CurvatureProblem) -> tuple[Tensor, Tensor]:
         """Eigenpairs of the data's part: orthonormal rows (rank, p) and values (rank,)."""
         rank = min(self.rank, problem.engine.task.n_parameters)
-        require_room(problem, 3 * rank, f"Nystroem(rank={self.rank})", "Lower its rank")
+        # rows and images, and the copies that QR and SVD make of them
+        require_room(problem, 5 * rank, f"Nystroem(rank={self.rank})", "Lower its rank")
         operator = CurvatureOperator(problem, self.matrix)
         seed = drawn_seed(self.random_state, problem)
         like, shift = operator.diagonal(), 0.0
@@ -114,7 +115,7 @@ def nystroem(
     # Y = Ω (A + shift I), (rank, p)
     image = multiply(rows)
     if shift:
-        image = image.add_(rows, alpha=shift)  # in place: at most three such matrices at a time
+        image = image.add_(rows, alpha=shift)  # in place: memory is for five such matrices
     if not float(image.norm()) > 0:  # nothing curves: a loss that is linear in the outputs
         return rows.contiguous(), torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
     rounding = rows.shape[1] ** 0.5 * torch.finfo(rows.dtype).eps * float(image.norm())
