@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._wide_forward import WideForward
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._cotangents import ggn_cotangent
 from influencekit.gradients._gradients import Gradients
-from influencekit.utils._torch import plain_kernels, simple_kernels
+from influencekit.utils._torch import flop_counter, plain_kernels, simple_kernels
 
 __all__ = ["Products", "cheaper_rows", "second_route", "weighted_rows"]
 
@@ -61,7 +60,7 @@ def cheaper_rows(problem: CurvatureProblem) -> Products | None:
     """
     task, few = problem.engine.task, next(iter(problem.examples.batches(2)))
     # fused kernels would hide their operations
-    with torch.no_grad(), plain_kernels(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), plain_kernels(), flop_counter() as counter:
         outputs = task.forward(few.inputs)
     at_most = counter.get_total_flops() / len(outputs) / task.n_parameters
     if outputs[0].numel() > min(_MOST_OUTPUTS, at_most + 1):  # a softmax has one row less

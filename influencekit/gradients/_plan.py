@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from influencekit.gradients._gradients import Gradients
 from influencekit.utils._long_work import format_bytes
 from influencekit.utils._suggest import check_choice
+from influencekit.utils._torch import flop_counter
 
 __all__ = ["Plan", "plan"]
 
@@ -114,7 +114,7 @@ def _pass_flops(gradients: Gradients) -> float:
     engine, examples = gradients.engine, gradients.examples
     engine.layout(examples)
     first = next(examples.batches(1))
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         engine.features(examples, first, gradients.cotangent, gradients.keep_factors)
     return float(len(gradients) * counter.get_total_flops())
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from influencekit.utils._long_work import one_notice
 
@@ -26,6 +27,7 @@ __all__ = [
     "count_rows",
     "count_saved_bytes",
     "flat_gradient",
+    "flop_counter",
     "has_reentrant_checkpoints",
     "largest",
     "map_tensors",
@@ -356,3 +358,20 @@ def plain_kernels() -> Iterator[None]:
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
+
+
+class _NoModules:
+    """In place of torch's tracker of modules, whose hooks run in the forward of other threads."""
+
+    parents = ("Global",)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def flop_counter() -> FlopCounterMode:
+    """Counts the multiplications of what runs inside, in this thread alone."""
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    return counter

@@ -15,6 +15,7 @@ from influencekit.curvature._operators import CurvatureOperator
 from influencekit.curvature._second_route import RowProducts
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
+from influencekit.utils._torch import flop_counter
 from tests._shared.marks import NOT_TRAINED
 from tests.curvature._plain_reference import (
     gauss_newton,
@@ -113,3 +114,12 @@ def test_products_take_no_passes_over_the_examples(monkeypatch):
     first = operator.data(vectors)
     monkeypatch.setattr(type(operator.problem.engine.task), "forward", None)
     assert torch.equal(operator.data(vectors), first)
+
+
+def test_counting_leaves_other_threads_alone():
+    layer, x = torch.nn.Linear(3, 2), torch.ones(4, 3)
+    hooks = torch.nn.modules.module._global_forward_hooks
+    with flop_counter() as counter:
+        before = len(hooks)
+        layer(x)
+    assert (before, counter.get_total_flops()) == (0, 2 * 4 * 3 * 2)
