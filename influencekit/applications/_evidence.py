@@ -145,7 +145,7 @@ def _by_rounds(detector: Any, data: LabeledData) -> Evidence:
     """In every round out-of-fold probabilities, and those of one fit on the rows kept."""
     if is_frozen(detector.estimator):
         raise ValueError(
-            "method='rounds' fits the estimator many times, but a FrozenEstimator stays as it is. "
+            "method: 'rounds' fits the estimator many times, but a FrozenEstimator stays as it is. "
             "Give the unfitted estimator, or use method='loss'."
         )
     labels = data.given_labels

@@ -279,7 +279,7 @@ class NoisyLabelDetector(JudgesNewRows, MetaEstimatorMixin, SuggestingEstimator)
     def _check_method(self, data: LabeledData) -> None:
         if data.labels is None and self.method_ in ("rounds", "margin"):
             raise ValueError(
-                f"method={self.method_!r} reads class probabilities, but "
+                f"method: {self.method_!r} reads class probabilities, but "
                 f"{type(self.estimator).__name__} is not a classifier. Use method='loss'."
             )
         takes_trusted_rows = self.method_ in ("validation_influence", "further_training")

@@ -206,7 +206,7 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
             keep[self._left_out(np.flatnonzero(self._classes == label), fraction)] = False
         if not keep.any():
             raise ValueError(
-                f"fraction={fraction} of {len(keep)} rows leaves none; use a smaller one."
+                f"fraction: {fraction} of {len(keep)} rows leaves none; use a smaller one."
             )
         return np.flatnonzero(keep)
 

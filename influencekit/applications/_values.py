@@ -130,7 +130,7 @@ def check_detector(attributor: Any, method: str, grouper: Any) -> None:
         )
     if method == "self_influence" and attributor.curvature == "groups":
         raise ValueError(
-            "method='self_influence' is of single rows, which curvature='groups' does not score. "
+            "method: 'self_influence' is of single rows, which curvature='groups' does not score. "
             "Take curvature='points', or method='validation_influence'."
         )
 

@@ -62,9 +62,8 @@ def attributor_damping_range(fitted: Any, asked: str, instead: str) -> tuple[flo
     """
     if not hasattr(fitted, "eigenvalues_"):
         raise ValueError(
-            f"{asked} needs a curvature with eigenvalues; {type(fitted).__name__} does not have "
-            f"one. "
-            f"{instead}"
+            f"{asked}: this needs a curvature with eigenvalues; {type(fitted).__name__} does not "
+            f"have one. {instead}"
         )
     return damping_range(fitted.eigenvalues_)
 

@@ -248,8 +248,8 @@ class GradientEngine:
         """Raise ResourceError unless the needed bytes fit into ``max_memory``."""
         if needed > self.limit:
             raise ResourceError(
-                f"{what} need {format_bytes(needed)}, but {self.limit_in_words}. {instead}, or "
-                f"{self.more}."
+                f"max_memory: {what} need {format_bytes(needed)}, but {self.limit_in_words}. "
+                f"{instead}, or {self.more}."
             )
 
     @property

@@ -137,8 +137,7 @@ def _require(engine: Any, n_groups: int, width: int, projection: Projection | No
         return
     kind = f"{width:,} parameters" if projection is None else f"projection_dim={width:,}"
     raise ResourceError(
-        f"gradients of {n_groups:,} groups with {kind} need {format_bytes(needed)}, but "
-        f"{engine.limit_in_words}. Use fewer groups, curvature='points', "
-        "which does not need this matrix, fewer dimensions (projection_dim), or "
-        f"{engine.more}."
+        f"max_memory: gradients of {n_groups:,} groups with {kind} need {format_bytes(needed)}, "
+        f"but {engine.limit_in_words}. Use fewer groups, curvature='points', which does not need "
+        f"this matrix, fewer dimensions (projection_dim), or {engine.more}."
     )

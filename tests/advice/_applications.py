@@ -6,7 +6,7 @@ __all__ = ["ROWS"]
 
 ROWS = [
     Row(
-        "method='rounds' fits the estimator many times, but",
+        "method: 'rounds' fits the estimator many times, but",
         "NoisyLabelDetector(FrozenEstimator(model), method='rounds').fit(X, y)",
         {
             "use method='loss'": (
@@ -338,7 +338,7 @@ ROWS = [
         },
     ),
     Row(
-        "method='self_influence' is of single rows",
+        "method: 'self_influence' is of single rows",
         (
             "NoisyLabelDetector(classifier(), GroupAttributor(InfluenceFunction('fisher'), "
             "curvature='groups'), method='self_influence', contamination=0.1).fit(X, y)"

@@ -77,7 +77,7 @@ ROWS = [
         },
     ),
     Row(
-        ", which is too little for any curvature; the",
+        " is too little for any curvature; the",
         "InfluenceFunction(max_memory=10).fit(*learned)",
         {
             "Raise max_memory": "InfluenceFunction(max_memory='1GB').fit(*learned)",
@@ -205,7 +205,7 @@ ROWS = [
         },
     ),
     Row(
-        "LoGra: rank 1, one number for each layer (",
+        "rank: LoGra's least, 1, one number for each layer (",
         ("InfluenceFunction('logra', projection_dim=1, random_state=0).fit(*learned)"),
         {
             "Raise projection_dim": (
@@ -227,7 +227,7 @@ ROWS = [
         },
     ),
     Row(
-        "LoGra: rank 1, one number for each layer (",
+        "rank: LoGra's least, 1, one number for each layer (",
         ("InfluenceFunction(LoGra(init='random'), max_memory=100, random_state=0).fit(*learned)"),
         {
             "or max_memory": (

@@ -40,7 +40,7 @@ ROWS = [
         ". Use engine='joblib', or 'auto', which stacks",
         "retrained(model, engine='stacked')",
         {
-            "engine='stacked' cannot": "# engine='stacked'",
+            "engine: 'stacked' cannot": "# engine='stacked'",
             "Use engine='joblib'": "retrained(model, engine='joblib')",
             "or 'auto'": "retrained(model, engine='auto')",
         },
@@ -112,7 +112,7 @@ ROWS = [
         },
     ),
     Row(
-        "engine='stacked' cannot run your own training",
+        "engine: 'stacked' cannot run your own training",
         "retrained(net, engine='stacked', retrain=lambda X, y, s: net)",
         {
             "use engine='joblib' or 'auto' with retrain=": (
@@ -122,7 +122,7 @@ ROWS = [
         },
     ),
     Row(
-        "engine='stacked' keeps the Pipeline's fitted transformers; use",
+        "engine: 'stacked' keeps the Pipeline's fitted transformers; use",
         "retrained(net, engine='stacked', refit_transformers=True)",
         {
             "use engine='joblib' or 'auto' with refit_transformers=True": (
@@ -175,7 +175,7 @@ ROWS = [
             "**once).fit(as_task(Item(), loss=nn.CrossEntropyLoss()), Z, y).score(*two)"
         ),
         {
-            "engine='stacked' cannot": "# engine='stacked'",
+            "engine: 'stacked' cannot": "# engine='stacked'",
             "Use engine='auto'": (
                 "FurtherTraining('sgd', 0.1, epochs=1, engine='auto', "
                 "**once).fit(as_task(Item(), loss=nn.CrossEntropyLoss()), Z, y).score(*two)"

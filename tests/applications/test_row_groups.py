@@ -195,5 +195,5 @@ def test_groups_given_twice_and_groups_without_self_influence(monkeypatch):
         NoisyLabelDetector(
             model(), grouped(), method="validation_influence", grouper=RandomGrouper(3)
         ).fit(X, Y)
-    with pytest.raises(ValueError, match="method='self_influence' is of single rows"):
+    with pytest.raises(ValueError, match="method: 'self_influence' is of single rows"):
         NoisyLabelDetector(model(), grouped(curvature="groups"), method="self_influence").fit(X, Y)

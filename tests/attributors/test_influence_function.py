@@ -198,7 +198,7 @@ def test_too_large_an_exact_curvature_is_projected_with_the_numbers(iris, monkey
 def test_projection_over_memory_is_refused_with_the_numbers(iris):
     X, y, _, _ = iris
     attributor = InfluenceFunction(projection_dim=40, max_memory="20KB")
-    with pytest.raises(ResourceError, match="projection_dim=40 needs"):
+    with pytest.raises(ResourceError, match="projection_dim: 40 needs"):
         attributor.fit(fit_net(X, y), X, y)
 
 

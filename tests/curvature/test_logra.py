@@ -195,7 +195,7 @@ def test_projection_dim_bounds_all_layers_together():
 
 def test_rank_and_projection_dim_together_are_refused():
     task, X, y, _, _ = problem("plain")
-    with pytest.raises(ValueError, match="projection_dim=9 and LoGra"):
+    with pytest.raises(ValueError, match="projection_dim: 9 and LoGra"):
         InfluenceFunction(LoGra(2), projection_dim=9).fit(task, X, y)
 
 

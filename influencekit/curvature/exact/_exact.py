@@ -162,7 +162,7 @@ def plan_decomposition(
         plan = _plan("projected", projection_dim, projection_dim, curvature.rows.n_rows)
         if plan.memory > engine.limit:
             raise ResourceError(
-                f"projection_dim={projection_dim} needs a {plan}, but {engine.limit_in_words}. "
+                f"projection_dim: {projection_dim} needs a {plan}, but {engine.limit_in_words}. "
                 f"Lower projection_dim or {engine.more}."
             )
         return plan, None
@@ -170,15 +170,16 @@ def plan_decomposition(
     if exact.memory <= budget and exact.size <= LARGEST_EXACT:
         if exact.memory > engine.limit:
             raise ResourceError(
-                f"the exact curvature needs a {exact}, but {engine.limit_in_words}. Set max_memory "
-                "to what may be used, for a projection that fits, or set projection_dim."
+                f"projection_dim: got None, so the curvature needs a {exact}, but "
+                f"{engine.limit_in_words}. Set max_memory to what may be used, for a "
+                "projection that fits, or set projection_dim."
             )
         return exact, None
     n, dtype = len(curvature.problem.train), engine.task.dtype
     dim = _fallback_dim(budget, n, dtype)
     if dim < 1:
         raise ResourceError(
-            f"max_memory allows {format_bytes(budget)}, which is too little for any curvature; "
+            f"max_memory: {format_bytes(budget)} is too little for any curvature; "
             f"the exact one needs a {exact}. Raise max_memory."
         )
     return _plan("projected", dim, dim, curvature.rows.n_rows), exact

@@ -183,7 +183,7 @@ class ConjugateGradientCurvature(IterativeCurvature):
         """Raise the error of a matrix that is not positive definite."""
         if not bool(torch.isfinite(curvature).all()):
             raise ValueError(
-                "Conjugate gradients met NaN or infinity in products with the "
+                "curvature: conjugate gradients met NaN or infinity in products with the "
                 f"{self.operator.matrix}: the model's derivatives overflow. Use float64."
             )
         along = curvature / directions.square().sum(1)

@@ -220,10 +220,10 @@ class LissaCurvature(IterativeCurvature):
     def _too_long(self, needed: float, scale: float, damping: float, so_far: str = "") -> Exception:
         least = log(1 / self.rtol) * scale / LONGEST - self.smallest_
         return ResourceError(
-            f"LiSSA needs about {needed:.2g} terms to bring the residual below rtol={self.rtol:g} "
-            f"at damping={damping:.3g}, more than {LONGEST:,}.{so_far} Use a damping above "
-            f"{least:.2g}, ConjugateGradient(), which needs a few dozen products, or give depth: a "
-            "shorter series acts like more damping."
+            f"damping: at {damping:.3g}, LiSSA needs about {needed:.2g} terms to bring the "
+            f"residual below rtol={self.rtol:g}, more than {LONGEST:,}.{so_far} Use a damping "
+            f"above {least:.2g}, ConjugateGradient(), which needs a few dozen products, or give "
+            "depth: a shorter series acts like more damping."
         )
 
     def _batches(self, depth: int, seed: int) -> Iterator[Tensor | None]:
@@ -272,10 +272,10 @@ class LissaCurvature(IterativeCurvature):
 
     def _explain(self, t: int, growth: float, scale: float, damping: float) -> None:
         raise ValueError(
-            f"LiSSA diverges: after {t} terms, ‖h‖ is {growth:.3g} times ‖v‖; without divergence "
-            f"it is at most {t + 1} times. scale={scale:.3g}, damping={damping:.3g}. The largest "
+            f"damping: LiSSA diverges at {damping:.3g}: after {t} terms, ‖h‖ is {growth:.3g} times "
+            f"‖v‖; without divergence it is at most {t + 1} times. scale={scale:.3g}. The largest "
             f"eigenvalue found is {self.largest_:.3g}; for every batch, scale must be above half "
-            f"of the sum of largest eigenvalue and damping. The smallest eigenvalue, "
+            "of the sum of largest eigenvalue and damping. The smallest eigenvalue, "
             f"{self.smallest_:.3g}, must be above {-damping:.3g}. Use scale=None or a larger one, "
             f"a larger rows_per_step, or a larger damping{self.or_ggn}."
         )

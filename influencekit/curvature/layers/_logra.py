@@ -138,7 +138,7 @@ class LoGra(Curvature, name="logra"):
         wanted = problem.projection_dim
         if self.rank is not None and wanted is not None:
             raise ValueError(
-                f"projection_dim={wanted} and LoGra(rank={self.rank}) both set the size of the "
+                f"projection_dim: {wanted} and LoGra(rank={self.rank}) both set the size of the "
                 f"projection. Give either rank, the size of each side of every layer, or "
                 f"projection_dim, the number of entries of all layers together, and leave the "
                 f"other at None."
@@ -150,7 +150,7 @@ class LoGra(Curvature, name="logra"):
         if self.init == "pca":
             problem.engine.require(
                 _factor_bytes(problem, specs),
-                "LoGra: the second moments of the layers' inputs and output gradients",
+                "the second moments of LoGra's layers, of their inputs and output gradients",
                 "Take LoGra(init='random'), which holds none",
             )
 
@@ -159,15 +159,15 @@ class LoGra(Curvature, name="logra"):
 
         memory = self._memory(problem, specs, largest)
         if fits(largest):
-            numbers = f"LoGra: {_total(specs, largest):,} numbers for each example"
+            numbers = f"LoGra's {_total(specs, largest):,} numbers for each example"
             problem.engine.require(memory, f"{numbers} and their curvature", "Set a lower rank")
             return largest
         needed = format_bytes(memory)
         if self.rank is not None:
             raise ResourceError(
-                f"LoGra(rank={self.rank}) needs {needed} for {_total(specs, self.rank):,} numbers "
-                f"for each example and their curvature, but max_memory is {format_bytes(budget)}. "
-                "Lower rank or raise max_memory."
+                f"rank: LoGra(rank={self.rank}) needs {needed} for {_total(specs, self.rank):,} "
+                "numbers for each example and their curvature, but max_memory is "
+                f"{format_bytes(budget)}. Lower rank or raise max_memory."
             )
         rank = _largest(specs, fits, format_bytes(budget))
         warn_user(
@@ -213,8 +213,8 @@ def _largest(specs: Sequence[BlockSpec], fits: Callable, limit: str) -> int:
     """Largest rank that fits, by doubling and halving."""
     if not fits(1):
         raise ResourceError(
-            f"LoGra: rank 1, one number for each layer ({len(specs):,}) of an example, exceeds "
-            f"{limit}. Raise projection_dim or max_memory."
+            f"rank: LoGra's least, 1, one number for each layer ({len(specs):,}) of an "
+            f"example, exceeds {limit}. Raise projection_dim or max_memory."
         )
     most = max(max(spec.d_out, spec.d_in + 1, int(spec.width**0.5) + 1) for spec in specs)
     low, high = 1, most + 1

@@ -169,7 +169,7 @@ def require_room(problem: CurvatureProblem, n_vectors: int, what: str, instead: 
     """
     task = problem.engine.task
     needed = n_vectors * task.n_parameters * torch.empty(0, dtype=task.dtype).element_size()
-    vectors = f"{what}: the {n_vectors:,} vectors of {task.n_parameters:,} parameters"
+    vectors = f"the {n_vectors:,} vectors of {task.n_parameters:,} parameters of {what}"
     problem.engine.require(needed, vectors, instead)
 
 

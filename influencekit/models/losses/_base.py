@@ -107,12 +107,12 @@ class OutputLoss(ABC):
         m = outputs[0].numel()
         if m > self.most_outputs:
             raise ResourceError(
-                f"The Gauss-Newton matrix of {m:,} outputs per example takes an output Hessian "
-                f"with {m:,} rows and columns and up to as many gradients for each example; "
-                f"accepted for {type(self).__name__} are at most {self.most_outputs:,} outputs. "
-                "Use InfluenceFunction(), which draws labels from the model there, or a curvature "
-                "of loss gradients: InfluenceFunction('fisher'), InfluenceFunction('datainf') or "
-                "InfluenceFunction(LoGra(rows='fisher'))."
+                f"curvature: the Gauss-Newton matrix of {m:,} outputs per example takes an output "
+                f"Hessian with {m:,} rows and columns and up to as many gradients for each "
+                f"example; accepted for {type(self).__name__} are at most {self.most_outputs:,} "
+                "outputs. Use InfluenceFunction(), which draws labels from the model there, or a "
+                "curvature of loss gradients: InfluenceFunction('fisher'), "
+                "InfluenceFunction('datainf') or InfluenceFunction(LoGra(rows='fisher'))."
             )
 
     def output_gradient(self, outputs: Tensor, targets: Tensor) -> Tensor | None:  # noqa: ARG002  losses with a formula take them

@@ -79,9 +79,8 @@ class BinaryLoss(ColumnLoss):
             return torch.cat([-z, z], dim=1)
         if self.multilabel:
             raise TypeError(
-                f"The model has {z.shape[1]} labels for each example, so there is no single "
-                f"margin or logit. "
-                "Use output='neg_loss' or a callable, for instance "
+                f"output: the model has {z.shape[1]} labels for each example, so there is no "
+                "single margin or logit. Use output='neg_loss' or a callable, for instance "
                 "output=lambda outputs, targets: outputs[:, 0]."
             )
         return z

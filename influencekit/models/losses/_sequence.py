@@ -194,12 +194,12 @@ def _check_shapes(outputs: Tensor, targets: Tensor) -> None:
 def _check_size(length: int, n_classes: int) -> None:
     if length * n_classes > _MOST_OUTPUTS:
         raise ResourceError(
-            f"The Gauss-Newton matrix of {length:,} tokens with {n_classes:,} classes each takes "
-            f"{length * (n_classes - 1):,} gradients for each example, and an output Hessian with "
-            f"{length * n_classes:,} rows; accepted are at most {_MOST_OUTPUTS:,}. Use a "
-            f"curvature that does not need it: InfluenceFunction(), InfluenceFunction('ekfac') or "
-            f"InfluenceFunction('kfac'), which draw labels from the model (the Gauss-Newton "
-            f"matrix in expectation), or a curvature of loss gradients: "
-            f"InfluenceFunction('fisher'), "
-            "InfluenceFunction('datainf') or InfluenceFunction(LoGra(rows='fisher'))."
+            f"curvature: the Gauss-Newton matrix of {length:,} tokens with {n_classes:,} classes "
+            f"each takes {length * (n_classes - 1):,} gradients for each example, and an output "
+            f"Hessian with {length * n_classes:,} rows; accepted are at most {_MOST_OUTPUTS:,}. "
+            "Use a curvature that does not need it: InfluenceFunction(), "
+            "InfluenceFunction('ekfac') or InfluenceFunction('kfac'), which draw labels from the "
+            "model (the Gauss-Newton matrix in expectation), or a curvature of loss gradients: "
+            "InfluenceFunction('fisher'), InfluenceFunction('datainf') or "
+            "InfluenceFunction(LoGra(rows='fisher'))."
         )

@@ -68,12 +68,12 @@ def check_arguments(retraining: dict[str, Any]) -> None:
         _check_function(retrain)
     if given["engine"] == "stacked" and callable(retrain):
         raise ValueError(
-            "engine='stacked' cannot run your own training function; "
+            "engine: 'stacked' cannot run your own training function; "
             "use engine='joblib' or 'auto' with retrain=."
         )
     if given["engine"] == "stacked" and given["refit_transformers"]:
         raise ValueError(
-            "engine='stacked' keeps the Pipeline's fitted transformers; "
+            "engine: 'stacked' keeps the Pipeline's fitted transformers; "
             "use engine='joblib' or 'auto' with refit_transformers=True."
         )
 
