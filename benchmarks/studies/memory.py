@@ -1,6 +1,5 @@
 """Is `max_memory` kept: by how much does the peak of memory grow in a fork for each budget?"""
 
-import copy
 import multiprocessing
 
 import torch
@@ -20,29 +19,30 @@ METHODS = {
     **{name: InfluenceFunction(name, 0.1, random_state=0)
        for name in ("ekfac", "logra", "datainf", "cg", "nystroem")},
 }  # fmt: skip
-NETS = {
-    "MLP": (lambda: nets.MLP([64, 256, 64, 2]), lambda n: torch.randn(n, 64)),
-    "CNN": (nets.ResNet, lambda n: torch.randn(n, 3, 12, 12)),
-    "transformer": (nets.Transformer, lambda n: torch.randint(200, (n, 16))),
-}
+NETS = {  # with a width: 4 is the net of the warm-up
+    "MLP": (lambda width=64: nets.MLP([64, 4 * width, width, 2]), lambda n: torch.randn(n, 64)),
+    "CNN": (lambda width=8: nets.ResNet(width), lambda n: torch.randn(n, 3, 12, 12)),
+    "transformer": (lambda width=32: nets.Transformer(200, 16, width),
+                    lambda n: torch.randint(200, (n, 16))),
+}  # fmt: skip
 
 
-def scored(attributor, task, X, m):
-    y = torch.arange(len(X)) % 2
-    attributor.fit(copy.deepcopy(task), X, y).score(X[:m], y[:m])
+def scored(attributor, net, X, m):
+    y, task = torch.arange(len(X)) % 2, as_task(net, loss=nn.CrossEntropyLoss())
+    attributor.fit(task, X, y).score(X[:m], y[:m])
 
 
 def grown(send, method, net, budget, n, m):
-    """Send MB by which the peak grows after eight rows were scored, and the error of a refusal."""
+    """Send MB by which the peak grows after a small net was scored, and the error of a refusal."""
     torch.set_num_threads(1)
-    task, X = as_task(NETS[net][0](), loss=nn.CrossEntropyLoss()), NETS[net][1](n[net])
-    attributor = METHODS[method].set_params(max_memory=f"{budget}MB")
+    (make, draw), attributor = NETS[net], METHODS[method].set_params(max_memory=f"{budget}MB")
+    measured, X = make(), draw(n[net])
     before, refused = memory("VmHWM") or 0, None
     try:
-        scored(attributor, task, X[:8], 8)
+        scored(attributor, make(4), X[:8], 8)
         forget_peak()
         before = memory("VmRSS") or 0
-        scored(attributor, task, X, m)
+        scored(attributor, measured, X, m)
     except ResourceError as error:
         refused = str(error)
     send.send((((memory("VmHWM") or 0) - before) / 1e6, refused))

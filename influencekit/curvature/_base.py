@@ -95,7 +95,15 @@ class SolvedCurvature(FittedCurvature):
     Parameters
     ----------
     problem : CurvatureProblem
+
+    Attributes
+    ----------
+    n_copies : int
+        Arrays in the size of the gradients that :meth:`solve` holds, them included: how many
+        systems are solved together depends on it.
     """
+
+    n_copies: int = 8
 
     def __init__(self, problem: CurvatureProblem):
         self.problem = problem
@@ -160,7 +168,7 @@ class SolvedCurvature(FittedCurvature):
         return join_solutions(out, parts)
 
     def _chunks(self, n: int) -> Iterator[slice]:
-        """Slices of rows whose dense gradients, and a few copies of them, fit into memory."""
+        """Slices of rows whose dense gradients, and the copies of them, fit into memory."""
         engine = self.problem.engine
-        each = 8 * engine.task.n_parameters * torch.finfo(engine.task.dtype).bits // 8
+        each = self.n_copies * engine.task.n_parameters * torch.finfo(engine.task.dtype).bits // 8
         return chunks(n, each, engine.held_memory // 2)

@@ -14,6 +14,7 @@ from influencekit.curvature._wide_forward import WideForward
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._cotangents import ggn_cotangent
 from influencekit.gradients._gradients import Gradients
+from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import flop_counter, plain_kernels, simple_kernels
 
 __all__ = ["Products", "cheaper_rows", "second_route", "weighted_rows"]
@@ -98,9 +99,18 @@ class RowProducts:
         own = self.rows if rows is None else self.rows.take(rows)
         _, shares = weighted_rows(self.problem, rows)
         shares = shares.to(vectors.dtype).repeat_interleave(own.rows_per_example)
-        # F v = Σ_r ω_r b_r <b_r, v>
-        inner = own @ vectors.mT.contiguous()
-        return own.sums((inner * shares[:, None]).mT.contiguous())
+        out = torch.empty_like(vectors)
+        for some in self._together(vectors, own):
+            # F v = Σ_r ω_r b_r <b_r, v>
+            inner = own @ vectors[some].mT.contiguous()
+            out[some] = own.sums((inner * shares[:, None]).mT.contiguous())
+        return out
+
+    def _together(self, vectors: Tensor, own: Gradients) -> Iterator[slice]:
+        """Vectors whose copies are a small part of the memory; all, where a pass runs the model."""
+        each = vectors.shape[1] * vectors.element_size()
+        room = self.problem.held_memory // 16 if own.is_held else each * len(vectors)
+        return chunks(len(vectors), each, room)
 
 
 class HessianProducts:

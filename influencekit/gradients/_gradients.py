@@ -86,6 +86,11 @@ class Gradients(Operations):
         """Bytes of all gradients as stored, assuming the size of the first example for each."""
         return len(self) * self.sample.nbytes
 
+    @property
+    def batch_bytes(self) -> int:
+        """Bytes of a batch as stored."""
+        return min(len(self), self.batch_size) * self.sample.nbytes
+
     # -- passes ---------------------------------------------------------------------------
 
     def passed(self, pairs: bool) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:  # noqa: ARG002  others' pairs differ

@@ -107,6 +107,8 @@ class ConjugateGradient(Curvature, name="cg"):
 class ConjugateGradientCurvature(IterativeCurvature):
     """Products through the inverse by conjugate gradients."""
 
+    n_copies = 16  # of x, r, z, d, A d, those of the round before, and what an operator makes
+
     def __init__(
         self,
         problem: CurvatureProblem,

@@ -135,6 +135,8 @@ class LissaCurvature(IterativeCurvature):
         Smallest eigenvalue on all data, including the penalty: below 0 only for a Hessian.
     """
 
+    n_copies = 12  # of v, h, its changes, the sum of repeats, and what an operator makes
+
     def __init__(
         self, problem: CurvatureProblem, settings: LiSSA, *, rows_per_step: int | None, seed: int
     ):

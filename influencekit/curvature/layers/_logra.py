@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -38,8 +38,7 @@ __all__ = ["LoGra", "LoGraSpectrum"]
 #: Layers whose inputs have a diagonal second moment.
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
 
-#: Default rank: size of each side of a layer's projected gradient.
-DEFAULT_RANK = 32
+DEFAULT_RANK = 32  # size of each side of a layer's projected gradient
 _ROWS = {"ggn": ggn_rows, "fisher": fisher_rows}
 
 
@@ -183,9 +182,12 @@ class LoGra(Curvature, name="logra"):
         total = _total(specs, rank)
         factors = _factor_bytes(problem, specs) if self.init == "pca" else 0
         dims = [_numbers(spec, rank) for spec in specs]
-        order = total if self.blocks == "all" else max(dims)
-        bases = total**2 if self.blocks == "all" else sum(dim**2 for dim in dims)
-        return max(factors, len(problem.examples) * total * item + 4 * 8 * order**2 + item * bases)
+        order, sums = max(dims), sum(dim**2 for dim in dims)
+        if self.blocks == "all":
+            order, sums = total, total**2
+        # sums in float64, eigenvectors of the largest and their copies, and a batch
+        matrices = 8 * (sums + 4 * order**2) + problem.train.batch_bytes
+        return max(factors, len(problem.examples) * total * item + matrices)
 
 
 def _numbers(spec: BlockSpec, rank: int) -> int:
@@ -278,8 +280,7 @@ def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) 
             matrices.add(features.compact(), weights[some])
     if own:
         matrices.add_rows(gradients, rows.weights)
-    penalty = _mean_penalties(rows, projections)
-    values, data, bases = [], [], []
+    penalty, values, data, bases = _mean_penalties(rows, projections), [], [], []
     for columns, matrix in matrices.finish():
         # F_l + R_l = V_l diag(s) V_lᵀ
         matrix.diagonal().add_(penalty[columns])
@@ -322,9 +323,9 @@ def _projected(
 def _mean_penalties(rows: CurvatureRows, projections: LayerProjections) -> Tensor:
     """Each block's mean penalty at its columns of a projected gradient, float64."""
     penalty, parts = rows.problem.penalty, []
-    for spec, columns in zip(projections.specs, projections.columns, strict=True):
+    for spec, own in zip(projections.specs, projections.columns, strict=True):
         mean = torch.cat([penalty[c] for c in spec.columns]).mean()
-        parts.append(mean.expand(columns.stop - columns.start))
+        parts.append(mean.expand(own.stop - own.start))
     return torch.cat(parts)
 
 
@@ -385,11 +386,11 @@ class _Covariances:
         small = GradientFeatures(held, n, r, len(out), features.workspace)
         small.add_covariance(weights, out)
 
-    def finish(self) -> list[tuple[slice, Tensor]]:
-        """Columns and complete matrices."""
+    def finish(self) -> Iterator[tuple[slice, Tensor]]:
+        """Columns and complete matrices, given away one by one."""
         if self.specs:
             symmetrize(self.specs, self.matrices[0])
-        return list(zip(self.columns, self.matrices, strict=True))
+        yield from ((columns, self.matrices.pop(0)) for columns in self.columns)
 
 
 def _at_origin(block: Block) -> Block:

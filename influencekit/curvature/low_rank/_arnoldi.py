@@ -99,8 +99,8 @@ class Arnoldi(Curvature, name="arnoldi"):
         size = 2 * self.rank + 20 if self.n_iterations is None else self.n_iterations
         size, rank = min(p, max(size, self.rank)), min(p, self.rank)
         given = "rank" if self.n_iterations is None else "n_iterations and rank"
-        needed = size + 2 * rank
-        require_room(problem, needed, f"Arnoldi(rank={self.rank})", f"Lower its {given}")
+        # the Krylov space, and what is kept of it
+        require_room(problem, size + rank, f"Arnoldi(rank={self.rank})", f"Lower its {given}")
         operator = CurvatureOperator(problem, self.matrix)
         seed = drawn_seed(self.random_state, problem)
         start = normal_rows(min(self.block_size, size), operator.diagonal(), seed)

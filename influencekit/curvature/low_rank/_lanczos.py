@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from influencekit.curvature.low_rank._orthonormal import mix_rows
+
 __all__ = ["RitzPairs", "extreme_eigenvalues", "lanczos", "normal_rows"]
 
 #: Rows shorter than this share of their length before orthogonalization are rounding errors.
@@ -103,9 +105,9 @@ def lanczos(
             # an invariant subspace: go on outside it
             fresh = normal_rows(len(start), start, seed + n)
             block = _orthonormal(fresh, basis[:n])[: size - n]
-    # u = Yᵀ Q, (rank, p)
-    vectors = mixing[:, order].mT.to(basis.dtype) @ basis[:n]
-    return RitzPairs(values[order], vectors, residuals, products)
+    # u = Yᵀ Q, (rank, p), in the place of Q
+    mix_rows(mixing[:, order].mT, basis[:n])
+    return RitzPairs(values[order], basis[: len(order)].clone(), residuals, products)
 
 
 def _split(rows: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:

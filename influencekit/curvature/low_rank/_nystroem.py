@@ -17,6 +17,11 @@ from influencekit.curvature.low_rank._low_rank import (
     low_rank_spectrum,
     require_room,
 )
+from influencekit.curvature.low_rank._orthonormal import (
+    mix_rows,
+    orthonormalize,
+    right_singular_rows,
+)
 from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["Nystroem", "nystroem"]
@@ -79,8 +84,8 @@ class Nystroem(Curvature, name="nystroem"):
     def sketch(self, problem: CurvatureProblem) -> tuple[Tensor, Tensor]:
         """Eigenpairs of the data's part: orthonormal rows (rank, p) and values (rank,)."""
         rank = min(self.rank, problem.engine.task.n_parameters)
-        # rows and images, and the copies that QR and SVD make of them
-        require_room(problem, 5 * rank, f"Nystroem(rank={self.rank})", "Lower its rank")
+        # rows and images, and a copy of one of them
+        require_room(problem, 3 * rank, f"Nystroem(rank={self.rank})", "Lower its rank")
         operator = CurvatureOperator(problem, self.matrix)
         seed = drawn_seed(self.random_state, problem)
         like, shift = operator.diagonal(), 0.0
@@ -99,7 +104,7 @@ def nystroem(
     multiply : callable
         ``(k, p) -> (k, p)``.
     rows : Tensor of shape (rank, p)
-        Random vectors.
+        Random vectors; other numbers are left in their place.
     shift : float, default=0.0
         Shift that makes the operator positive semi-definite.
 
@@ -110,14 +115,14 @@ def nystroem(
     values : Tensor of shape (rank,), float64
         Eigenvalues in ascending order.
     """
-    # Ω: orthonormal rows (rank, p)
-    rows = torch.linalg.qr(rows.mT).Q.mT
+    # Ω: orthonormal rows (rank, p); all that follows is in the place of what it is made of
+    orthonormalize(rows)
     # Y = Ω (A + shift I), (rank, p)
     image = multiply(rows)
     if shift:
-        image = image.add_(rows, alpha=shift)  # in place: memory is for five such matrices
+        image = image.add_(rows, alpha=shift)
     if not float(image.norm()) > 0:  # nothing curves: a loss that is linear in the outputs
-        return rows.contiguous(), torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+        return rows, torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
     rounding = rows.shape[1] ** 0.5 * torch.finfo(rows.dtype).eps * float(image.norm())
     # C = Ω Yᵀ = Ω (A + shift I) Ωᵀ, (rank, rank)
     core = (rows @ image.mT).to(torch.float64)
@@ -127,9 +132,9 @@ def nystroem(
     rounding = max(rounding, low, -2 * float(lengths[0]))  # makes the core positive
     # H = (l + ε)^-½ Mᵀ (Y + ε Ω): HᵀH is the approximation of A + (shift + ε) I
     root = (lengths + rounding).clamp_min(torch.finfo(torch.float64).tiny).rsqrt()
-    half = (mixing * root).mT.to(rows.dtype) @ image.add_(rows, alpha=rounding)
+    half = image.add_(rows, alpha=rounding)
     del rows, image
+    mix_rows((mixing * root).mT, half)
     # H = U diag(σ) Vᵀ, so that HᵀH = V diag(σ²) Vᵀ
-    _, singular, vectors = torch.linalg.svd(half, full_matrices=False)
-    values = (singular.to(torch.float64).square() - rounding).clamp_min(0.0) - shift
-    return vectors.flip(0).contiguous(), values.flip(0)
+    singular = right_singular_rows(half)
+    return half, (singular.square() - rounding).clamp_min(0.0) - shift
