@@ -90,9 +90,9 @@ def lanczos(
         # T = Y diag(θ) Yᵀ
         values, mixing = torch.linalg.eigh((small[:n, :n] + small[:n, :n].mT) / 2)
         order = values.abs().argsort(descending=True)[:rank].sort().values
-        # A u - θ u = leftᵀ y, with the rows y of Y that belong to q
-        ends = left.mT.to(torch.float64) @ mixing[columns][:, order]
-        residuals = ends.norm(dim=0)
+        # A u - θ u = leftᵀ y, with the rows y of Y that belong to q; as long as R y, leftᵀ = Q R
+        triangle = torch.linalg.qr(left.mT.to(torch.float64), mode="r").R
+        residuals = (triangle @ mixing[columns][:, order]).norm(dim=0)
         done = len(order) == rank and bool(
             (residuals <= tolerance * values.abs().max()).all() and tolerance > 0
         )
