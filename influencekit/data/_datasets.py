@@ -244,5 +244,17 @@ def _check_map_style(dataset: Any, name: str) -> None:
             f"{name}: {type(dataset).__name__} lacks __len__ or __getitem__; accepted is a "
             "map-style Dataset, which has both."
         )
-    if len(dataset) == 0:
+    if _length(dataset, name) == 0:
         raise ValueError(f"{name}: got an empty {type(dataset).__name__}; give at least one row.")
+
+
+def _length(dataset: Any, name: str) -> int:
+    """``len(dataset)``, or an error that says what its ``__len__`` gives."""
+    try:
+        return len(dataset)
+    except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
+        raise TypeError(
+            f"{name}: the __len__ of {type(dataset).__name__} fails "
+            f"({str(error) or type(error).__name__}); accepted is a Dataset whose __len__ returns "
+            "the number of its examples, an int."
+        ) from error

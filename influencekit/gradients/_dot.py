@@ -30,7 +30,7 @@ def all_dots(a: Any, b: Any, out: Tensor, memory: int, products: torch.dtype) ->
 
     The smaller side is held, dense where that is cheaper, and the larger is streamed past it, so
     that each row is made dense once. If the smaller side does not fit, it is taken in pieces; the
-    larger is then held, spilled to a temporary folder, or, if the disk is full, computed again.
+    larger is then held, spilled to a temporary folder, or, if it is too large, computed again.
     """
     dense = _dense_layers(a, b)
     sizes = [_held_bytes(side, dense, products) for side in (a, b)]

@@ -14,11 +14,14 @@ from influencekit.gradients._cotangents import CotangentFunction, Shifted, Stack
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._operations import Operations
-from influencekit.gradients._store import FeatureStore, disk_room, pieces, rows_of
+from influencekit.gradients._store import FeatureStore, pieces, require_disk, rows_of
 from influencekit.gradients._workers import as_made
 from influencekit.utils.validation import present
 
 __all__ = ["Gradients"]
+
+#: Times ``held_memory`` up to which gradients go to the disk; larger ones are computed again.
+_SPILLED = 64
 
 
 class Gradients(Operations):
@@ -188,13 +191,19 @@ class Gradients(Operations):
         memory : int
             Bytes that may stay in memory, of the engine's ``held_memory``.
         spill : bool, default=False
-            Keep the rest too, in a temporary folder, if the disk has room.
+            Keep the rest too, in a temporary folder, up to 64 times ``held_memory``.
+
+        Raises
+        ------
+        OSError
+            If the temporary folder has no room for the rest.
         """
         if self.parts is not None:
             return self
         if self.nbytes <= memory:
             return self.kept(pieces(f for _, f in self.results(as_made)))
-        if spill and disk_room() > 2 * self.nbytes:
+        if spill and self.nbytes <= _SPILLED * self.engine.held_memory:
+            require_disk(self.nbytes - memory)
             return self.kept(FeatureStore((f for _, f in self.results(as_made)), memory))
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -92,11 +93,10 @@ class Operations(Passes):
         room = engine.max_memory // 2 if engine.is_bounded else engine.held_memory
         if needed > room and on_cpu and disk_room() > 2 * needed:
             return on_disk((self.n_rows, n_columns), dtype)
-        engine.require(
-            needed,
-            f"{self.n_rows:,} rows of {n_columns:,} numbers",
-            "Use fewer rows or columns (a projection)",
-        )
+        instead = "Use fewer rows or columns (a projection)"
+        if needed > room and on_cpu:
+            instead += f", free {format_bytes(2 * needed)} in {tempfile.gettempdir()!r}"
+        engine.require(needed, f"{self.n_rows:,} rows of {n_columns:,} numbers", instead)
         return torch.empty(self.n_rows, n_columns, dtype=dtype, device=engine.task.device)
 
     def dot(

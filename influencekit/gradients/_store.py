@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import mmap
 import os
@@ -26,6 +27,7 @@ __all__ = [
     "on_disk",
     "pieces",
     "remove_spilled",
+    "require_disk",
     "rows_of",
     "temporary_folder",
 ]
@@ -50,6 +52,16 @@ def temporary_folder() -> tempfile.TemporaryDirectory:
 def disk_room() -> int:
     """Free bytes in the folder for temporary files."""
     return shutil.disk_usage(tempfile.gettempdir()).free
+
+
+def require_disk(n_bytes: int) -> None:
+    """Raise OSError unless so much fits into the folder for temporary files.
+
+    What is free decides about nothing else: gradients that are read again and those that are
+    computed again would differ by rounding.
+    """
+    if disk_room() < n_bytes:
+        raise _full(n_bytes, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
 class FeatureStore:
@@ -177,12 +189,16 @@ def _reserve(descriptor: int, n_bytes: int) -> None:
     try:
         os.posix_fallocate(descriptor, 0, n_bytes)
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"max_memory: {format_bytes(n_bytes)} of gradients do not fit into memory, nor into "
-            f"the temporary folder {tempfile.gettempdir()!r} ({error.strerror}). Free it, set "
-            "TMPDIR to another folder, or raise max_memory.",
-        ) from error
+        raise _full(n_bytes, error) from error
+
+
+def _full(n_bytes: int, error: OSError) -> OSError:
+    return OSError(
+        error.errno,
+        f"max_memory: {format_bytes(n_bytes)} of gradients do not fit into memory, nor into "
+        f"the temporary folder {tempfile.gettempdir()!r} ({error.strerror}). Free it, set "
+        "TMPDIR to another folder, or raise max_memory.",
+    )
 
 
 def pieces(

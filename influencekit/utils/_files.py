@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 __all__ = [
+    "check_name",
     "check_writable",
     "remove_abandoned",
     "remove_once",
@@ -67,6 +68,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     ...     path.read_bytes(), len(list(path.parent.iterdir()))
     (b'42', 1)
     """
+    check_name(path, "path")
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(
@@ -175,6 +177,27 @@ def remove_once(folder: str, prefix: str = UNFINISHED) -> None:
     remove_abandoned(Path(folder), prefix)
 
 
+def check_name(path: str | os.PathLike, argument: str) -> None:
+    """Refuse names that no file system has.
+
+    Parameters
+    ----------
+    path : path-like
+    argument : str
+        The user's argument, for the message.
+
+    Raises
+    ------
+    ValueError
+    """
+    name = os.fsdecode(path)
+    if not name or "\0" in name:
+        raise ValueError(
+            f"{argument}: got {name!r}; accepted is a name of at least one character, without null "
+            "characters. Give '.' for the current folder."
+        )
+
+
 def check_writable(folder: str | os.PathLike, argument: str, n_bytes: int = 0) -> None:
     """Make a folder and try to write to it, before work begins.
 
@@ -188,10 +211,13 @@ def check_writable(folder: str | os.PathLike, argument: str, n_bytes: int = 0) -
 
     Raises
     ------
+    ValueError
+        If the folder has no name.
     OSError
         If the folder cannot be made or written, or the disk is too full; its class is the one that
         the system raised.
     """
+    check_name(folder, argument)
     folder = Path(folder)
     with writing(folder, argument):
         folder.mkdir(parents=True, exist_ok=True)

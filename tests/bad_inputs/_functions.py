@@ -19,7 +19,12 @@ from influencekit.applications import (
     LookAheadSelector,
 )
 from influencekit.models import load_checkpoints
-from influencekit.training import rerun_without, train_checkpoints, trajectory_leave_one_out
+from influencekit.training import (
+    Trajectory,
+    rerun_without,
+    train_checkpoints,
+    trajectory_leave_one_out,
+)
 from tests.bad_inputs._world import (
     MASKS,
     N_QUERY,
@@ -181,6 +186,10 @@ RETRAINING = [
     ("retrain_jobs_text", lambda: retrain(n_jobs="all"), "n_jobs; 'all'"),
     ("retrain_jobs_zero", lambda: retrain(n_jobs=0), "n_jobs; 0"),
     ("retrain_verbose_text", lambda: retrain(verbose="yes"), "verbose; 'yes'"),
+    ("retrain_cache_null", lambda: retrain(cache_dir="a\0b", random_state=0), "cache_dir; a\\x00b"),
+    ("retrain_cache_empty", lambda: retrain(cache_dir="", random_state=0), "cache_dir; ''"),
+    ("trajectory_null", lambda: Trajectory.load("a\0b"), "folder; a\\x00b"),
+    ("outputs_save_null", lambda: outputs().save("a\0b.npz"), "path; a\\x00b"),
     ("retrain_cache_number", lambda: retrain(cache_dir=3), "cache_dir; 3"),
     ("retrain_record_text", lambda: retrain(record="losses"), "record; 'losses'"),
     ("retrain_retrain_text", lambda: retrain(retrain="fast"), "retrain; 'fast'"),

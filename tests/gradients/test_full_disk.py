@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ from torch import nn
 from influencekit import InfluenceFunction, as_task
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
-from influencekit.gradients._store import on_disk
+from influencekit.gradients._store import FeatureStore, on_disk
 from tests._shared.marks import NOT_TRAINED
 
 pytestmark = [
@@ -49,6 +51,31 @@ def held(task, X, y):
     """Gradients that go to the disk."""
     engine, examples = GradientEngine(task, max_memory=100_000), make_examples(task, X, y)
     Gradients(engine, examples, loss_cotangent(task)).held(10_000, spill=True)
+
+
+@pytest.mark.parametrize("method", ["datainf", "lissa"])
+def test_free_disk_decides_about_nothing_but_an_error(method, monkeypatch):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    X, y = torch.randn(90, 1, 8, 8), torch.arange(90) % 3
+    task = as_task(net, loss=nn.CrossEntropyLoss())
+    usage, spilled = shutil.disk_usage(tempfile.gettempdir()), []
+    original = FeatureStore._spill
+    monkeypatch.setattr(
+        FeatureStore, "_spill", lambda self, f: spilled.append(f) or original(self, f)
+    )
+
+    def scores(free):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+        how = InfluenceFunction(method, 10.0, max_memory=150_000, random_state=0)
+        return how.fit(task, X, y).score(X[:4], y[:4])
+
+    expected = scores(2**40)
+    assert spilled
+    np.testing.assert_array_equal(scores(2**21), expected)
+    for free in (0, 20_000):
+        with pytest.raises(OSError, match=r"max_memory: .* of gradients do not fit .*TMPDIR"):
+            scores(free)
 
 
 @pytest.mark.parametrize("work", [scored, held])

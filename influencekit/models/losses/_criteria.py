@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial, singledispatch
+from math import inf, isfinite
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -54,6 +55,16 @@ FUNCTIONAL: dict[Callable[..., Tensor], type[nn.Module]] = {
 }
 
 
+#: Settings of torch's criteria: what is a loss, and in words.
+_SETTINGS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "label_smoothing": (lambda value: 0 <= value <= 1, "a number between 0 and 1"),
+    "delta": (lambda value: 0 < value < inf, "a positive number"),
+    "beta": (lambda value: 0 <= value < inf, "a number that is not negative"),
+    "margin": (isfinite, "a finite number"),
+    "eps": (lambda value: 0 < value < inf, "a positive number"),
+}
+
+
 @singledispatch
 def read_criterion(criterion: Any) -> Criterion:
     """Read a criterion, a function of (outputs, targets), or an OutputLoss.
@@ -98,8 +109,21 @@ def _(criterion: OutputLoss) -> Criterion:
 @read_criterion.register
 def _(criterion: nn.Module) -> Criterion:
     criterion = getattr(criterion, "_orig_mod", criterion)  # torch.compile's wrapper
+    _check_settings(criterion)
     reader = _READERS.get(type(criterion), _custom)
     return reader(criterion)
+
+
+def _check_settings(criterion: nn.Module) -> None:
+    """Refuse settings for which a criterion of torch is no loss: some it takes without a word."""
+    if not type(criterion).__module__.startswith("torch.nn."):
+        return
+    for name, (fits, accepted) in _SETTINGS.items():
+        value = getattr(criterion, name, None)
+        if isinstance(value, (int, float)) and not fits(value):
+            raise ValueError(
+                f"loss: got {type(criterion).__name__} with {name}={value}; accepted is {accepted}."
+            )
 
 
 def _custom(criterion: nn.Module) -> Criterion:

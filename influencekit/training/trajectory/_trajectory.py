@@ -22,7 +22,7 @@ from influencekit.training.trajectory.rules._elementwise import ELEMENTWISE
 from influencekit.training.trajectory.rules._rule import Rule
 from influencekit.training.trajectory.rules._sgd import SGDRule
 from influencekit.utils._archives import DamagedFile, read_arrays
-from influencekit.utils._files import whole_file
+from influencekit.utils._files import check_name, whole_file
 
 __all__ = ["FolderSnapshots", "Snapshot", "Trajectory"]
 
@@ -255,6 +255,7 @@ class Trajectory:
         ResourceError
             If a file unpacks to more than half of the free memory.
         """
+        check_name(folder, "folder")
         folder = Path(folder)
         try:
             text = (folder / _SETTINGS).read_bytes()
