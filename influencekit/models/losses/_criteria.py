@@ -115,7 +115,7 @@ def _(criterion: nn.Module) -> Criterion:
 
 
 def _check_settings(criterion: nn.Module) -> None:
-    """Refuse settings for which a criterion of torch is no loss: some it takes without a word."""
+    """Refuse settings that make a criterion of torch no loss; torch takes some of them."""
     if not type(criterion).__module__.startswith("torch.nn."):
         return
     for name, (fits, accepted) in _SETTINGS.items():
