@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._store import smaller
 
 __all__ = ["Notes"]
 
@@ -26,6 +27,8 @@ class Notes:
         if self.shares is None:
             return None
         share = self.shares[None, rows].to(features.dtype)
+        # norms take rows that are smaller than their factors, and so does the sum then
+        features = features.with_blocks({k: smaller(b) for k, b in features.blocks.items()})
         return features.weighted_sums(share)[0].to(torch.float64), features.squared_norms()
 
     def add(self, noted: tuple[Tensor, Tensor] | None) -> None:

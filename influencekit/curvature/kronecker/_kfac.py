@@ -17,7 +17,7 @@ from influencekit.curvature._spectrum import sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._moments import BlockMoments, moments_of
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
-from influencekit.curvature.kronecker._store import keep, most_rows, rotate, smaller, smallest
+from influencekit.curvature.kronecker._store import keep, most_rows, rotate
 from influencekit.gradients._cotangents import (
     ggn_cotangent,
     loss_cotangent,
@@ -26,7 +26,7 @@ from influencekit.gradients._cotangents import (
 )
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
-from influencekit.gradients._store import pieces
+from influencekit.gradients._store import pieces, smaller, smallest
 from influencekit.gradients.blocks._base import Block, BlockSpec
 from influencekit.gradients.blocks._joined import JoinedBlock
 from influencekit.gradients.layers._layers import Layer
@@ -304,14 +304,15 @@ def _find_bases(
     if rows.is_shared:
         # a copy: threads still read it when the first results are added
         work = partial(_moments, copy.deepcopy(moments), keep_own)
-        for _, (found, last) in rows.results(work, weights, pairs=keep_own):
+        own = smallest if keep_own else None
+        for _, (found, last) in rows.results(work, weights, pairs=keep_own, own=own):
             kept.append(last)
             for name, one in found.items():
                 moments[name].merge(one)
     elif keep_own:
-        for some, features, own in rows.pairs():
+        for some, features, own in rows.pairs(smallest):
             _add(moments, features, weights[some])
-            kept.append(smallest(own))
+            kept.append(own)
     else:
         for some, features in rows:
             _add(moments, features, weights[some])
@@ -329,7 +330,7 @@ def _moments(
     """The sums over one batch, and its loss gradients, as a worker makes them."""
     moments, (*own, weights) = copy.deepcopy(empty), others
     _add(moments, features, weights)
-    return moments, smallest(own[0]) if keep_own else None
+    return moments, own[0] if keep_own else None
 
 
 def _add(moments: dict[str, BlockMoments], features: GradientFeatures, weights: Tensor) -> None:

@@ -141,7 +141,9 @@ class KroneckerSpectrum(Spectrum):
         narrow, kept = copy.copy(self), self.sample
         narrow.problem = self.problem.take(columns)
         if kept is None or not torch.equal(columns, sample_rows(self.row_sizes(), self.most_rows)):
-            kept = self.train.take(columns).held(self.problem.held_memory // 6, spill=True)
+            everyone = len(columns) == len(self.train)  # which are not copied
+            kept = self.train if everyone else self.train.take(columns)
+            kept = kept.held(self.problem.held_memory // 6, spill=True)
         narrow.train = kept
         narrow.sample, self.sample = None, None
         narrow._last_plan = None  # noqa: SLF001  a copy of itself

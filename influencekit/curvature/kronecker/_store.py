@@ -9,7 +9,7 @@ from torch import Tensor
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
-from influencekit.gradients._store import pieces
+from influencekit.gradients._store import pieces, smaller
 from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
@@ -23,8 +23,6 @@ __all__ = [
     "repeats",
     "rotate",
     "rotated",
-    "smaller",
-    "smallest",
 ]
 
 #: Bytes for dense coordinates of the rows that a damping is chosen on, and the least number.
@@ -42,19 +40,6 @@ def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> Gradient
 def rotated(block: Block, basis: BlockBasis) -> Block:
     """A block of gradients as coordinates, kept in whichever form is smaller."""
     return smaller(basis.rotate(block)).compact()
-
-
-def smaller(block: Block) -> Block:
-    """Coordinates in whichever form is smaller."""
-    dense_is_smaller = block.dense_bytes * block.n_examples < block.nbytes
-    if isinstance(block, OuterBlock) and block.length > 1 and dense_is_smaller:
-        return DenseBlock.of(block)
-    return block
-
-
-def smallest(features: GradientFeatures) -> GradientFeatures:
-    """Gradients with each block in whichever form is smaller."""
-    return features.with_blocks({k: smaller(b).compact() for k, b in features.blocks.items()})
 
 
 def most_queries(coordinates: Gradients, most: int) -> int:
