@@ -99,6 +99,10 @@ class KroneckerSpectrum(Spectrum):
         return self.data_table[self.table.argsort()]
 
     @property
+    def unordered(self) -> tuple[Tensor, Tensor]:
+        return self.table, self.data_table
+
+    @property
     def bounds(self) -> Tensor:
         return self.table
 

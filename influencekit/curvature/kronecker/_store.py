@@ -9,7 +9,7 @@ from torch import Tensor
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
-from influencekit.gradients._store import pieces, smaller
+from influencekit.gradients._store import pieces
 from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
@@ -17,8 +17,10 @@ from influencekit.gradients.blocks._outer import OuterBlock
 __all__ = [
     "dense_room",
     "keep",
+    "keeps_rows",
     "most_queries",
     "most_rows",
+    "multiplied",
     "multiplied_out",
     "repeats",
     "rotate",
@@ -29,6 +31,8 @@ __all__ = [
 _DENSE_ROOM, _LEAST_ROWS = 2**29, 500
 #: Bytes of dense coordinates of the queries that a damping is chosen on.
 _QUERY_ROOM = 2**26
+#: Bytes of dense rows in units of those of their factors for which they are kept.
+_WORTH = 1.25
 
 
 def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> GradientFeatures:
@@ -38,8 +42,19 @@ def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> Gradient
 
 
 def rotated(block: Block, basis: BlockBasis) -> Block:
-    """A block of gradients as coordinates, kept in whichever form is smaller."""
-    return smaller(basis.rotate(block)).compact()
+    """A block of gradients as coordinates, in the form in which they are kept."""
+    return multiplied(basis.rotate(block)).compact()
+
+
+def multiplied(block: Block) -> Block:
+    """Coordinates with dense rows that are hardly larger than factors: products make them."""
+    return DenseBlock.of(block) if keeps_rows(block) else block
+
+
+def keeps_rows(block: Block) -> bool:
+    """Whether dense rows are kept in place of factors."""
+    several = isinstance(block, OuterBlock) and block.length > 1
+    return several and block.dense_bytes * block.n_examples < _WORTH * block.nbytes
 
 
 def most_queries(coordinates: Gradients, most: int) -> int:
