@@ -310,8 +310,8 @@ def _find_bases(
     if rows.is_shared:
         # a copy: threads still read it when the first results are added
         work = partial(_moments, copy.deepcopy(moments), keep_own)
-        own = smallest if keep_own else None
-        for _, (found, last) in rows.results(work, weights, pairs=keep_own, own=own):
+        form = smallest if keep_own else None
+        for _, (found, last) in rows.results(work, weights, pairs=keep_own, own=form):
             kept.append(last)
             for name, one in found.items():
                 moments[name].merge(one)
