@@ -186,6 +186,11 @@ class Spectrum(FittedCurvature):
         return self.eigenvalues.flatten()
 
     @property
+    def unordered(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues and the data's shares of them, in any order."""
+        return self.eigenvalues.flatten(), self.data_eigenvalues.flatten()
+
+    @property
     def rounding(self) -> float:
         """Size up to which an eigenvalue may be rounding of the largest one."""
         size = max(SMALLEST_ORDER, self.eigenvalues.numel())
@@ -321,11 +326,8 @@ class CoordinateSpectrum(Spectrum):
         return (c.to(torch.float64) for c in self.train_coordinates.split(size))
 
     def restrict(self, columns: Tensor) -> Spectrum:
-        return replace(
-            self,
-            train_coordinates=self.train_coordinates[columns],
-            problem=self.problem.take(columns),
-        )
+        own = self.train_coordinates[columns]
+        return replace(self, train_coordinates=own, problem=self.problem.take(columns))
 
     def self_products(self, damping: float) -> Tensor:
         # c_jᵀ diag(1 / (s + λ)) c_j

@@ -132,7 +132,7 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     -------
     float
     """
-    low, high = damping_range(spectrum.eigenvalues)
+    low, high = damping_range(spectrum.unordered[0])
     sizes = spectrum.row_sizes()
     columns = sample_rows(sizes, spectrum.most_rows)
     path = _path(spectrum, columns, sample_rows(sizes[columns], spectrum.n_queries))

@@ -120,20 +120,19 @@ def effective_dimension(spectrum: Spectrum, damping: float) -> float:
 
 def _pairs(spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues, and the data's shares of them."""
-    both = (spectrum.eigenvalues, spectrum.data_eigenvalues)
-    s, d = (values.flatten().clamp_min(0).cpu().numpy() for values in both)
+    s, d = (values.clamp_min(0).cpu().numpy() for values in spectrum.unordered)
     return s, d
 
 
 def _dimension(eigenvalues: np.ndarray, data: np.ndarray, damping: float) -> float:
     # Σ_k d_k / (s_k + λ)
     s = eigenvalues + damping
-    return float((data[s > 0] / s[s > 0]).sum())
+    return float(np.divide(data, s, out=np.zeros_like(s), where=s > 0).sum())
 
 
 def _damping_of(spectrum: Spectrum, dimension: float) -> float:
     """λ with a given effective dimension; 0 if the dimension is never above it."""
-    low, high = np.log(damping_range(spectrum.eigenvalues.flatten()))
+    low, high = np.log(damping_range(spectrum.unordered[0]))
     pairs = _pairs(spectrum)
 
     def excess(log_damping: float) -> float:

@@ -40,15 +40,23 @@ class Passes(ABC):
         for rows, features, _ in self._noted(False):
             yield rows, features
 
-    def pairs(self) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
+    def pairs(
+        self, own: Callable | None = None
+    ) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
         """One pass over these gradients and those computed together with them, see ``along``.
 
-        Both may be views of one tensor.
+        Both may be views of one tensor. ``own`` gives the latter another form, before notes are
+        taken of them.
         """
-        return self._noted(True)
+        return self._noted(True, own)
 
     def results(
-        self, function: Callable, weights: Tensor | None = None, *, pairs: bool = False
+        self,
+        function: Callable,
+        weights: Tensor | None = None,
+        *,
+        pairs: bool = False,
+        own: Callable | None = None,
     ) -> Iterator[tuple[slice, Any]]:
         """What a function makes of each batch, in order; computed by joblib's workers, if any.
 
@@ -62,6 +70,8 @@ class Passes(ABC):
             The function is given the part of each batch.
         pairs : bool, default=False
             The function is given the features of :meth:`pairs` instead.
+        own : callable, optional
+            As for :meth:`pairs`.
 
         Yields
         ------
@@ -69,15 +79,18 @@ class Passes(ABC):
         found : object
         """
         if self.is_shared:
-            yield from in_slices(self, function, weights, pairs)
+            yield from in_slices(self, function, weights, pairs, own=own)
             return
-        for rows, features, own in self._noted(pairs):
-            given = (features, own) if pairs else (features,)
+        for rows, features, mine in self._noted(pairs, own):
+            given = (features, mine) if pairs else (features,)
             yield rows, function(*given, *own_weights(self, weights, rows))
 
-    def _noted(self, pairs: bool) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
+    def _noted(
+        self, pairs: bool, own: Callable | None = None
+    ) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
         notes = Notes(self.noting(pairs))
-        for rows, features, own in self.passed(pairs):
-            notes.add(notes.of(rows, own))
-            yield rows, features, own
+        for rows, features, made in self.passed(pairs):
+            mine = made if own is None else own(made)
+            notes.add(notes.of(rows, mine))
+            yield rows, features, mine
         notes.close()

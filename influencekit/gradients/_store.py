@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.blocks._base import Block
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.utils._files import remove_abandoned, remove_once, unfinished_name
 from influencekit.utils._long_work import format_bytes
 
@@ -29,6 +32,8 @@ __all__ = [
     "remove_spilled",
     "require_disk",
     "rows_of",
+    "smaller",
+    "smallest",
     "temporary_folder",
 ]
 
@@ -214,6 +219,19 @@ def pieces(
             waiting = []
     if waiting:
         yield GradientFeatures.cat(waiting)
+
+
+def smaller(block: Block) -> Block:
+    """A block in whichever form is smaller."""
+    dense_is_smaller = block.dense_bytes * block.n_examples < block.nbytes
+    if isinstance(block, OuterBlock) and block.length > 1 and dense_is_smaller:
+        return DenseBlock.of(block)
+    return block
+
+
+def smallest(features: GradientFeatures) -> GradientFeatures:
+    """Gradients with each block in whichever form is smaller."""
+    return features.with_blocks({k: smaller(b).compact() for k, b in features.blocks.items()})
 
 
 def of_length(batches: Iterable[GradientFeatures], n: int) -> Iterator[GradientFeatures]:

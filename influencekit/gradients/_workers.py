@@ -42,6 +42,7 @@ def in_slices(
     pairs: bool = False,
     *,
     whole: bool = False,
+    own: Callable | None = None,
 ) -> Iterator[tuple[slice, Any]]:
     """What a function makes of every batch, in order, computed by workers.
 
@@ -51,7 +52,7 @@ def in_slices(
     Parameters
     ----------
     gradients : Gradients
-    function, weights, pairs
+    function, weights, pairs, own
         See :meth:`~influencekit.gradients.Gradients.results`.
     whole : bool, default=False
         The function is given the batches of each slice as one, without weights or pairs.
@@ -69,6 +70,7 @@ def in_slices(
         "work": function,
         "pairs": pairs,
         "whole": whole,
+        "own": own,
         "first": next(gradients.examples.batches(2)).inputs,
     }
     notes = Notes(gradients.noting(pairs))
@@ -117,24 +119,25 @@ def _sent(gradients: Any, rows: slice, weights: Tensor | None) -> tuple:
 
 
 def _made(
-    item: tuple, work: Callable, pairs: bool, whole: bool, first: Any
+    item: tuple, work: Callable, pairs: bool, whole: bool, own: Callable | None, first: Any
 ) -> list[tuple[slice, list, Any]]:
     """For each batch of a slice: its rows, what is noted of it, and what a function makes of it."""
     start, part, weights = item
     part.engine.layout_of(first)
     notes, made = Notes(part.noting(pairs)), []
-    for rows, features, own in part.passed(pairs):
-        noted = [notes.of(rows, own)]
+    for rows, features, given in part.passed(pairs):
+        mine = given if own is None else own(given)
+        noted = [notes.of(rows, mine)]
         place = slice(start + rows.start, start + rows.stop)
         if whole:
             made.append((place, noted, features))
             continue
-        given = (features, own) if pairs else (features,)
-        made.append((place, noted, work(*given, *own_weights(part, weights, rows))))
+        both = (features, mine) if pairs else (features,)
+        made.append((place, noted, work(*both, *own_weights(part, weights, rows))))
     if not whole:
         return made
     joined = type(made[0][2]).cat([features for *_, features in made])
-    noted = [one for _, own, _ in made for one in own]
+    noted = [one for _, some, _ in made for one in some]
     return [(slice(start, start + len(part)), noted, work(joined))]
 
 

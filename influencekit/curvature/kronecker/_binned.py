@@ -111,8 +111,15 @@ def choosing_path(spectrum: KroneckerSpectrum, rows: Tensor) -> DampingPath:
     others = copy.copy(spectrum)
     others.bases = {k: basis for k, basis in spectrum.bases.items() if k not in names}
     weights = spectrum.problem.example_weights
-    rest = KroneckerPath(others, train.take(rows), weights)
+    rest = KroneckerPath(others, _without(train, names).take(rows), weights)
     return BinnedPath(spectrum, rest, *_summed(spectrum, rows, names), weights)
+
+
+def _without(kept: Gradients, names: list[str]) -> Gradients:
+    """Kept coordinates without some blocks, so that a choice of rows does not copy these."""
+    others = [name for name in kept.sample.blocks if name not in names] or names[-1:]
+    parts = (features for _, features in kept)
+    return kept.kept(part.with_blocks({k: part.blocks[k] for k in others}) for part in parts)
 
 
 def _summed(
@@ -131,20 +138,18 @@ def _summed(
     variances = torch.bincount(bins, above.square(), minlength=n_bins) / counts.clamp_min(1)
     products = like.new_zeros(n_bins, 2 * len(rows), len(train))
     squares = values.new_zeros(2, n_bins, len(rows))
-    queries = next(features for _, features in train.take(rows))
     for name in names:
         columns = spectrum.bases[name].columns
         order = bins[columns].argsort(stable=True)
         ends = [0, *torch.bincount(bins[columns], minlength=n_bins).cumsum(0).tolist()]
         places = [(b, slice(*ends[b : b + 2])) for b in range(n_bins) if ends[b] < ends[b + 1]]
         shares = torch.stack([data[columns][order], (data * above)[columns][order]])
-        left = _normal(queries.blocks[name].dense().index_select(1, order))
+        both = like.new_empty(2 * len(rows), len(order))
+        left, weighted = both.chunk(2)
+        _put_rows(train, name, order, rows, left)
         for b, place in places:
             squares[:, b] += shares[:, place] @ left[:, place].to(shares.dtype).square().mT
-        both = torch.empty(2 * len(left), len(order), dtype=left.dtype, device=left.device)
-        both[: len(left)] = left
-        both[len(left) :] = _normal(left.mul_(above[columns][order].to(left)))
-        del left
+        weighted.copy_(_normal(left * above[columns][order].to(left)))
         for at, right in _dense_parts(train, name, order):
             for b, place in places:
                 products[b, :, at].addmm_(both[:, place], right[:, place].mT)
@@ -162,6 +167,15 @@ def _normal(numbers: Tensor) -> Tensor:
     low, high = numbers.aminmax()
     least = torch.finfo(numbers.dtype).tiny ** 0.5 * min(1.0, max(-float(low), float(high)))
     return F.hardshrink(numbers, least)
+
+
+def _put_rows(train: Gradients, name: str, order: Tensor, rows: Tensor, out: Tensor) -> None:
+    """Write a layer's dense coordinates of some examples, in an order."""
+    for at, features in train:
+        inside = (rows >= at.start) & (rows < at.stop)
+        if inside.any():
+            dense = features.blocks[name][rows[inside] - at.start].dense()
+            out[inside] = _normal(dense.index_select(1, order))
 
 
 def _dense_parts(train: Gradients, name: str, order: Tensor) -> Iterator[tuple[slice, Tensor]]:

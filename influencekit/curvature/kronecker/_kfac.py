@@ -17,7 +17,7 @@ from influencekit.curvature._spectrum import sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._moments import BlockMoments, moments_of
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
-from influencekit.curvature.kronecker._store import keep, most_rows, rotate, smaller, smallest
+from influencekit.curvature.kronecker._store import keep, keeps_rows, most_rows, multiplied, rotate
 from influencekit.gradients._cotangents import (
     ggn_cotangent,
     loss_cotangent,
@@ -26,8 +26,9 @@ from influencekit.gradients._cotangents import (
 )
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
-from influencekit.gradients._store import pieces
+from influencekit.gradients._store import pieces, smallest
 from influencekit.gradients.blocks._base import Block, BlockSpec
+from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._joined import JoinedBlock
 from influencekit.gradients.layers._layers import Layer
 from influencekit.utils.validation import Interval, StrOptions
@@ -38,6 +39,8 @@ __all__ = ["EKFAC", "KFAC"]
 MOST_OUTPUTS = 32
 #: Multiplications of all labels' rows, over layers with positions, for which it is exact.
 MOST_WORK = 5e9
+#: Rows of an example, one of its loss and one drawn, whose dense coordinates are made together.
+_FEW_ROWS = 2
 
 
 class KroneckerCurvature(Curvature):
@@ -279,7 +282,10 @@ def _with_squares(
         block, last = features.blocks[name], own.blocks[name]
         both = block if own is features else _joined(block, last)
         turned = basis.rotate(both)
-        blocks[name] = smaller(turned.rows_of(slice(both.rows_per_example - 1, None)).compact())
+        only = slice(both.rows_per_example - 1, None)
+        if both.rows_per_example == _FEW_ROWS and keeps_rows(turned.rows_of(only)):
+            turned = DenseBlock.of(turned)  # which both need
+        blocks[name] = multiplied(turned.rows_of(only)).compact()
         turned = turned.rows_of(slice(0, block.rows_per_example))
         # Σ_i w_i/W Σ_r (v_kᵀ b_ir)²
         turned.add_squares(weights, squares[basis.columns], features.workspace)
@@ -304,14 +310,15 @@ def _find_bases(
     if rows.is_shared:
         # a copy: threads still read it when the first results are added
         work = partial(_moments, copy.deepcopy(moments), keep_own)
-        for _, (found, last) in rows.results(work, weights, pairs=keep_own):
+        form = smallest if keep_own else None
+        for _, (found, last) in rows.results(work, weights, pairs=keep_own, own=form):
             kept.append(last)
             for name, one in found.items():
                 moments[name].merge(one)
     elif keep_own:
-        for some, features, own in rows.pairs():
+        for some, features, own in rows.pairs(smallest):
             _add(moments, features, weights[some])
-            kept.append(smallest(own))
+            kept.append(own)
     else:
         for some, features in rows:
             _add(moments, features, weights[some])
@@ -329,7 +336,7 @@ def _moments(
     """The sums over one batch, and its loss gradients, as a worker makes them."""
     moments, (*own, weights) = copy.deepcopy(empty), others
     _add(moments, features, weights)
-    return moments, smallest(own[0]) if keep_own else None
+    return moments, own[0] if keep_own else None
 
 
 def _add(moments: dict[str, BlockMoments], features: GradientFeatures, weights: Tensor) -> None:

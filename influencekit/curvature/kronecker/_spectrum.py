@@ -99,6 +99,10 @@ class KroneckerSpectrum(Spectrum):
         return self.data_table[self.table.argsort()]
 
     @property
+    def unordered(self) -> tuple[Tensor, Tensor]:
+        return self.table, self.data_table
+
+    @property
     def bounds(self) -> Tensor:
         return self.table
 
@@ -141,7 +145,9 @@ class KroneckerSpectrum(Spectrum):
         narrow, kept = copy.copy(self), self.sample
         narrow.problem = self.problem.take(columns)
         if kept is None or not torch.equal(columns, sample_rows(self.row_sizes(), self.most_rows)):
-            kept = self.train.take(columns).held(self.problem.held_memory // 6, spill=True)
+            everyone = len(columns) == len(self.train)  # which are not copied
+            kept = self.train if everyone else self.train.take(columns)
+            kept = kept.held(self.problem.held_memory // 6, spill=True)
         narrow.train = kept
         narrow.sample, self.sample = None, None
         narrow._last_plan = None  # noqa: SLF001  a copy of itself

@@ -17,20 +17,22 @@ from influencekit.gradients.blocks._outer import OuterBlock
 __all__ = [
     "dense_room",
     "keep",
+    "keeps_rows",
     "most_queries",
     "most_rows",
+    "multiplied",
     "multiplied_out",
     "repeats",
     "rotate",
     "rotated",
-    "smaller",
-    "smallest",
 ]
 
 #: Bytes for dense coordinates of the rows that a damping is chosen on, and the least number.
 _DENSE_ROOM, _LEAST_ROWS = 2**29, 500
 #: Bytes of dense coordinates of the queries that a damping is chosen on.
 _QUERY_ROOM = 2**26
+#: Bytes of dense rows in units of those of their factors for which they are kept.
+_WORTH = 1.25
 
 
 def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> GradientFeatures:
@@ -40,21 +42,19 @@ def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> Gradient
 
 
 def rotated(block: Block, basis: BlockBasis) -> Block:
-    """A block of gradients as coordinates, kept in whichever form is smaller."""
-    return smaller(basis.rotate(block)).compact()
+    """A block of gradients as coordinates, in the form in which they are kept."""
+    return multiplied(basis.rotate(block)).compact()
 
 
-def smaller(block: Block) -> Block:
-    """Coordinates in whichever form is smaller."""
-    dense_is_smaller = block.dense_bytes * block.n_examples < block.nbytes
-    if isinstance(block, OuterBlock) and block.length > 1 and dense_is_smaller:
-        return DenseBlock.of(block)
-    return block
+def multiplied(block: Block) -> Block:
+    """Coordinates with dense rows that are hardly larger than factors: products make them."""
+    return DenseBlock.of(block) if keeps_rows(block) else block
 
 
-def smallest(features: GradientFeatures) -> GradientFeatures:
-    """Gradients with each block in whichever form is smaller."""
-    return features.with_blocks({k: smaller(b).compact() for k, b in features.blocks.items()})
+def keeps_rows(block: Block) -> bool:
+    """Whether dense rows are kept in place of factors."""
+    several = isinstance(block, OuterBlock) and block.length > 1
+    return several and block.dense_bytes * block.n_examples < _WORTH * block.nbytes
 
 
 def most_queries(coordinates: Gradients, most: int) -> int:
