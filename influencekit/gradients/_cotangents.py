@@ -23,6 +23,7 @@ __all__ = [
     "Stacked",
     "at_rows",
     "ggn_cotangent",
+    "has_one_row",
     "loss_cotangent",
     "output_cotangent",
     "sampled_cotangent",
@@ -149,6 +150,11 @@ def at_rows(cotangent: CotangentFunction, rows: slice) -> CotangentFunction:
     if isinstance(cotangent, (_SampledCotangent, _SignsCotangent, Stacked, Shifted)):
         return cotangent.at(rows)
     return cotangent
+
+
+def has_one_row(cotangent: CotangentFunction) -> bool:
+    """Whether a function is known to give one cotangent for each example."""
+    return isinstance(cotangent, _OutputCotangent)
 
 
 def output_cotangent(function: Callable[[Tensor, Any], Tensor]) -> CotangentFunction:

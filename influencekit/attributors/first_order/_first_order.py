@@ -84,7 +84,7 @@ class FirstOrder(ProductsWithTraining):
 
     def __init__(self, attributor: Any, task: Task, train: Examples, rate: float = 1.0):
         engine = gradient_engine(attributor, task)
-        super().__init__(training_gradients(engine, train), attributor.output)
+        super().__init__(training_gradients(engine, train, ahead=True), attributor.output)
         self.rate = rate
         weights = training_weights(task, train)
         self.weights = rate * weights / weights.mean()
