@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from influencekit.gradients.projections._random import uniform_rows
-from influencekit.models._outputs import one_number_each
+from influencekit.models._outputs import NegativeLoss, one_number_each
 from influencekit.models._task import Task
 from influencekit.models.losses._base import OutputLoss
 
@@ -43,7 +43,7 @@ class _OutputCotangent:
     function: Callable[[Tensor, Any], Tensor]
 
     def __call__(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
-        if isinstance(self.function, OutputLoss) and targets is not None:
+        if isinstance(self.function, (OutputLoss, NegativeLoss)) and targets is not None:
             found = self.function.output_gradient(outputs, targets)
             if found is not None:
                 return found[:, None]

@@ -116,6 +116,11 @@ class Gradients(Operations):
         return self.parts is not None
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether the first batch is there and waits for a pass."""
+        return bool(self._ahead)
+
+    @property
     def batch_size(self) -> int:
         """Examples of a batch."""
         return self._batch_size
