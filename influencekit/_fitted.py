@@ -354,10 +354,13 @@ def gradient_engine(attributor: Any, task: Task) -> GradientEngine:
 
 
 def training_gradients(
-    engine: GradientEngine, train: Examples, shares: Tensor | None = None
+    engine: GradientEngine,
+    train: Examples,
+    shares: Tensor | None = None,
+    ahead: bool = False,
 ) -> Gradients:
-    """Gradients of the training examples' losses."""
-    return Gradients(engine, train, loss_cotangent(engine.task), shares=shares)
+    """Gradients of the training examples' losses, the first batch perhaps computed ahead."""
+    return Gradients(engine, train, loss_cotangent(engine.task), shares=shares, ahead=ahead)
 
 
 def query_gradients(engine: GradientEngine, output: Any, queries: Examples) -> Gradients:
@@ -372,7 +375,7 @@ def query_gradients(engine: GradientEngine, output: Any, queries: Examples) -> G
         return function(outputs, predicted_targets(task, outputs.detach()))
 
     explained = function if has_targets else of_prediction
-    return Gradients(engine, queries, output_cotangent(explained))
+    return Gradients(engine, queries, output_cotangent(explained), ahead=True)
 
 
 def training_weights(task: Task, train: Examples) -> Tensor:

@@ -97,16 +97,16 @@ class Examples:
         targets = "no targets" if self.targets is None else f"targets {tuple(self.targets.shape)}"
         return f"Examples(n_examples={self.n_examples}, {targets})"
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yield a Batch of ``batch_size`` examples after the other; the last may be shorter."""
-        for batch in self.unread(batch_size):
+    def batches(self, batch_size: int, skip: int = 0) -> Iterator[Batch]:
+        """Batches of ``batch_size`` examples (the last may be shorter) after the first ``skip``."""
+        for batch in self.unread(batch_size, skip):
             yield batch._replace(inputs=self.placement.place(self.source.read(batch.inputs)))
 
-    def unread(self, batch_size: int) -> Iterator[Batch]:
+    def unread(self, batch_size: int, skip: int = 0) -> Iterator[Batch]:
         """Batches whose inputs are still positions in the source: a slice or an array."""
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}; accepted is 1 or more.")
-        for rows in chunks(self.n_examples, 1, batch_size):
+        for rows in list(chunks(self.n_examples, 1, batch_size))[skip:]:
             targets = None if self.targets is None else self.targets[rows]
             if targets is not None and targets.is_inference():  # unpickled under inference_mode
                 targets = targets.clone()

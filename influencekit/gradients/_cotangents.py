@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from influencekit.gradients.projections._random import uniform_rows
-from influencekit.models._outputs import one_number_each
+from influencekit.models._outputs import NegativeLoss, one_number_each
 from influencekit.models._task import Task
 from influencekit.models.losses._base import OutputLoss
 
@@ -23,6 +23,7 @@ __all__ = [
     "Stacked",
     "at_rows",
     "ggn_cotangent",
+    "has_one_row",
     "loss_cotangent",
     "output_cotangent",
     "sampled_cotangent",
@@ -42,7 +43,7 @@ class _OutputCotangent:
     function: Callable[[Tensor, Any], Tensor]
 
     def __call__(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
-        if isinstance(self.function, OutputLoss) and targets is not None:
+        if isinstance(self.function, (OutputLoss, NegativeLoss)) and targets is not None:
             found = self.function.output_gradient(outputs, targets)
             if found is not None:
                 return found[:, None]
@@ -149,6 +150,11 @@ def at_rows(cotangent: CotangentFunction, rows: slice) -> CotangentFunction:
     if isinstance(cotangent, (_SampledCotangent, _SignsCotangent, Stacked, Shifted)):
         return cotangent.at(rows)
     return cotangent
+
+
+def has_one_row(cotangent: CotangentFunction) -> bool:
+    """Whether a function is known to give one cotangent for each example."""
+    return isinstance(cotangent, _OutputCotangent)
 
 
 def output_cotangent(function: Callable[[Tensor, Any], Tensor]) -> CotangentFunction:

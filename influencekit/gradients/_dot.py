@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from influencekit.gradients._store import PIECE_BYTES, of_length
 from influencekit.gradients._workers import in_slices, rows_of_slice
 from influencekit.gradients.blocks._base import Block, row_slice
 from influencekit.gradients.blocks._index import IndexBlock
-from influencekit.gradients.blocks._joined import JoinedBlock
+from influencekit.gradients.blocks._joined import DenseRows, JoinedBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 
 __all__ = ["all_dots", "all_self_dots"]
@@ -41,8 +41,8 @@ def all_dots(a: Any, b: Any, out: Tensor, memory: int, products: torch.dtype) ->
     share = min(_SHARE, memory // 2)
     if min(sizes) > share:
         large, share = large.held(memory // 4, spill=True), min(_SHARE, memory // 4)
-    held, start = (part.mixed(dense, products) for _, part in small), 0
-    for piece in _pieces(held, share):
+    start = 0
+    for piece in _pieces(small, dense, products, share):
         columns = slice(start, start + piece.n_rows)
         for rows, found in _products(large, piece, out[:, columns], products):
             if found is not None:
@@ -140,13 +140,63 @@ def all_self_dots(a: Any, out: Tensor, memory: int) -> Tensor:
     return out
 
 
-def _pieces(batches: Iterable[GradientFeatures], memory: int) -> Iterator[GradientFeatures]:
+def _pieces(
+    small: Any, dense: set[str], products: torch.dtype, memory: int
+) -> Iterator[GradientFeatures]:
     """Batches joined into larger pieces of at most ``memory`` bytes (or one batch)."""
-    held: list[GradientFeatures] = []
-    for features in batches:
-        if held and sum(f.nbytes for f in held) + features.nbytes > memory:
-            yield GradientFeatures.cat(held)
-            held = []
-        held.append(features)
-    if held:
-        yield GradientFeatures.cat(held)
+    piece: _Piece | None = None
+    start = 0
+    for rows, features in small:
+        if piece is not None and not piece.fits(features):
+            yield piece.features()
+            piece = None
+        if piece is None:
+            piece = _Piece(dense, products, memory, len(small) - start)
+        piece.add(features)
+        start = rows.stop
+    if piece is not None:
+        yield piece.features()
+
+
+class _Piece:
+    """Batches that are joined, some layers as dense rows: these are written where they stay."""
+
+    def __init__(self, dense: set[str], products: torch.dtype, memory: int, n_left: int):
+        self._dense, self._products = dense, products
+        self._memory, self._n_left = memory, n_left
+        self._parts: list[GradientFeatures] = []
+        self._rows: dict[str, DenseRows] = {}
+        self._bytes, self._names = 0, list[str]()
+
+    def fits(self, features: GradientFeatures) -> bool:
+        """Whether a batch has room beside those that are there."""
+        return self._bytes + self._bytes_of(features) <= self._memory
+
+    def add(self, features: GradientFeatures) -> None:
+        """Join a batch; of its dense layers only the rows are kept."""
+        self._bytes += self._bytes_of(features)
+        self._names = list(features.blocks)
+        if not self._parts and len(features) < self._n_left:
+            room = self._memory * len(features) // max(1, self._bytes)
+            n = max(len(features), min(self._n_left, room))
+            self._rows = {
+                name: DenseRows(features.blocks[name].to(self._products), n) for name in self._dense
+            }
+        if self._rows:
+            for name in self._dense:
+                self._rows[name].add(features.blocks[name].to(self._products))
+            others = {k: b for k, b in features.blocks.items() if k not in self._dense}
+            features = features.with_blocks(others)
+        self._parts.append(features.mixed(self._dense - set(self._rows), self._products))
+
+    def features(self) -> GradientFeatures:
+        """All that was joined."""
+        joined = GradientFeatures.cat(self._parts)
+        rows = {name: own.block() for name, own in self._rows.items()}
+        blocks = rows | joined.blocks
+        return joined.with_blocks({name: blocks[name] for name in self._names})
+
+    def _bytes_of(self, features: GradientFeatures) -> int:
+        n, blocks = len(features), features.blocks.items()
+        total = sum(n * b.dense_bytes if k in self._dense else b.nbytes for k, b in blocks)
+        return total * self._products.itemsize // features.dtype.itemsize

@@ -12,7 +12,7 @@ from torch import Tensor
 from influencekit.data._examples import Examples
 from influencekit.data._sources import Batch
 from influencekit.exceptions import ResourceError
-from influencekit.gradients._cotangents import CotangentFunction, at_rows
+from influencekit.gradients._cotangents import CotangentFunction, at_rows, has_one_row
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients._sparse_rows import SparseRows, sparse_rows
@@ -25,6 +25,7 @@ from influencekit.gradients.layers._layout import REST, Layout, discover, forget
 from influencekit.gradients.layers._trust import Batch as CheckedBatch
 from influencekit.gradients.layers._trust import trusted_blocks
 from influencekit.models._task import Task
+from influencekit.models.snapshot._repeats import State
 from influencekit.utils._long_work import (
     format_bytes,
     held_memory,
@@ -103,6 +104,7 @@ class GradientEngine:
         cotangent: CotangentFunction,
         size: int,
         keep_factors: bool = False,
+        made: GradientFeatures | None = None,
     ) -> Iterator[GradientFeatures]:
         """Gradients of the examples in order, in batches; see :class:`Gradients`.
 
@@ -116,14 +118,19 @@ class GradientEngine:
         keep_factors : bool, default=False
             Keep the input and output factors of every layer that has them, even if the dense
             gradient is smaller (small kernels on large images).
+        made : GradientFeatures or None, default=None
+            The first batch, where it is there already.
 
         Yields
         ------
         GradientFeatures
         """
         sparse = None if keep_factors else self._sparse(examples)
-        batches = examples.batches(size) if sparse is None else examples.unread(size)
-        total = -(-len(examples) // size)
+        total, skip = -(-len(examples) // size), {}
+        if made is not None:
+            yield made
+            made, total, skip = None, total - 1, {"skip": 1}
+        batches = (examples.batches if sparse is None else examples.unread)(size, **skip)
         for batch in progress(batches, "gradients", self.verbose, total=total, leave=False):
             if sparse is None:
                 yield self.features(examples, batch, cotangent, keep_factors)
@@ -165,6 +172,23 @@ class GradientEngine:
         found = self.features(examples, batch, cotangent, keep_factors, len(examples) == 1)
         largest = max(t.nbytes for block in found.blocks.values() for t in block.tensors)
         return found, self.size_of_batch(examples, found.nbytes, largest)
+
+    def first_batch(
+        self, examples: Examples, cotangent: CotangentFunction, keep_factors: bool = False
+    ) -> tuple[GradientFeatures, int, State | None] | None:
+        """Gradients of the first batch, how many examples make one, and the module as it was.
+
+        The size of a batch comes from the layout, so nothing is computed twice. None where that
+        does not tell it: where a cotangent may have several rows, and for sparse inputs.
+        """
+        if not has_one_row(cotangent) or self._sparse(examples) is not None:
+            return None
+        forget_changed(self.task)
+        layout = self.layout(examples)
+        sizes = layout.sizes[keep_factors]
+        size = self.size_of_batch(examples, sizes.total, sizes.largest)
+        batch = next(examples.batches(size))
+        return self.features(examples, batch, cotangent, keep_factors), size, layout.state
 
     def size_of_batch(self, examples: Examples, nbytes: int, largest: int = 1) -> int:
         """Number of examples in a batch, as given or from the bytes of one example's gradients.

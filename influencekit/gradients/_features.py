@@ -159,7 +159,7 @@ class GradientFeatures:
 
         Dense blocks are not cut on the other side, so that each row of these is made once.
         """
-        dense = {k for k, block in other.blocks.items() if block.is_dense}
+        dense = [k for k, block in other.blocks.items() if block.is_dense]
         for name in dense:
             right = other.blocks[name].to(products)
             for rows in self._tiles():

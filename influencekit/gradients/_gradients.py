@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import joblib
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._operations import Operations
 from influencekit.gradients._store import FeatureStore, pieces, require_disk, rows_of
 from influencekit.gradients._workers import as_made
+from influencekit.models.snapshot._repeats import State
 from influencekit.utils.validation import present
 
 __all__ = ["Gradients"]
@@ -42,6 +44,8 @@ class Gradients(Operations):
     keep_factors : bool, default=False
         Keep the input and output factors of every layer that has them, even if the dense gradient
         is smaller (small kernels on large images).
+    ahead : bool, default=False
+        Compute the whole first batch immediately, which the next pass takes.
 
     Attributes
     ----------
@@ -57,6 +61,7 @@ class Gradients(Operations):
         *,
         shares: Tensor | None = None,
         keep_factors: bool = False,
+        ahead: bool = False,
     ):
         self.engine = engine
         self.examples = examples
@@ -66,13 +71,18 @@ class Gradients(Operations):
         self.parts: Sequence[GradientFeatures] | None = None
         self._function: Callable[[GradientFeatures], GradientFeatures] | None = None
         self._known: dict[Any, Tensor] = {}
-        self._look()
+        self._ahead: list[tuple[GradientFeatures, State | None]] = []
+        self._look(ahead and joblib.effective_n_jobs(None) == 1)
 
-    def _look(self) -> None:
+    def _look(self, ahead: bool = False) -> None:
         """Compute the gradients of the first example, whose size is assumed for each."""
-        self.sample, self._batch_size = self.engine.first(
-            self.examples, self.cotangent, self.keep_factors
-        )
+        given = (self.examples, self.cotangent, self.keep_factors)
+        made = self.engine.first_batch(*given) if ahead else None
+        if made is None:
+            self.sample, self._batch_size = self.engine.first(*given)
+        else:
+            features, self._batch_size, state = made
+            self._ahead, self.sample = [(features, state)], _copied(features[:1])
         # a lone example is not computed again by its passes
         self._lone = self.sample if len(self) == 1 else None
 
@@ -114,6 +124,11 @@ class Gradients(Operations):
         return self.parts is not None
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether the first batch is there and waits for a pass."""
+        return bool(self._ahead)
+
+    @property
     def batch_size(self) -> int:
         """Examples of a batch."""
         return self._batch_size
@@ -123,16 +138,23 @@ class Gradients(Operations):
         if self._lone is not None:
             made = iter((self._lone,))
         else:
-            made = self.engine.batches(
-                self.examples, self.cotangent, self._batch_size, self.keep_factors
-            )
+            given = (self.examples, self.cotangent, self._batch_size, self.keep_factors)
+            made = self.engine.batches(*given, self._made())
         return made if self._function is None else map(self._function, made)
+
+    def _made(self) -> GradientFeatures | None:
+        """The first batch, if it was computed ahead and the module is as it was; once."""
+        features, state = self._ahead.pop() if self._ahead else (None, None)
+        return features if state is None or state.stays() else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_ahead": []}
 
     # -- others made of these -------------------------------------------------------------
 
     def _but(self, **changes: Any) -> Gradients:
         other = copy.copy(self)
-        other.__dict__.update(changes)
+        other.__dict__.update({"_ahead": self._ahead} | changes)
         return other
 
     def take(self, rows: Any) -> Gradients:
@@ -146,7 +168,9 @@ class Gradients(Operations):
         if self.parts is not None:
             places = torch.arange(len(self))[rows if isinstance(rows, slice) else _host(rows)]
             parts = [rows_of(self.parts, places.to(self.sample.device))]
-        return self._but(examples=examples, parts=parts, shares=None, _known={}, _lone=None)
+        return self._but(
+            examples=examples, parts=parts, shares=None, _known={}, _lone=None, _ahead=[]
+        )
 
     def part(self, rows: slice, examples: Examples | None = None) -> Gradients:
         """Gradients of a slice of the examples, to be sent to a worker.
@@ -168,6 +192,7 @@ class Gradients(Operations):
             shares=None if noted else present(self.shares, "shares")[rows].clone(),
             _known={},
             _lone=None,
+            _ahead=[],
         )
 
     def map(self, function: Callable[[GradientFeatures], GradientFeatures]) -> Gradients:
@@ -282,6 +307,12 @@ class _Beside(Gradients):
         return Gradients(
             self.engine, self.examples.take(rows), self.cotangent, keep_factors=self.keep_factors
         )
+
+
+def _copied(features: GradientFeatures) -> GradientFeatures:
+    """The same features, which hold no others in memory."""
+    blocks = {k: b.replace(*(t.clone() for t in b.tensors)) for k, b in features.blocks.items()}
+    return features.with_blocks(blocks)
 
 
 def _host(rows: Any) -> Tensor:

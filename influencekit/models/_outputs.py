@@ -13,6 +13,7 @@ from torch import Tensor
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.models._estimator_outputs import label_probability
 from influencekit.models._task import Task
+from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._custom import CustomLoss
@@ -24,6 +25,7 @@ __all__ = [
     "OUTPUTS",
     "CheckedOutput",
     "ClassProbability",
+    "NegativeLoss",
     "OutputFunction",
     "for_task",
     "one_number_each",
@@ -261,7 +263,7 @@ def resolve_output(
                 "and the gradient of a regression loss there is zero. "
                 "Pass y, or use output='prediction'."
             )
-        return lambda outputs, targets: -task.loss.explained(outputs, targets)
+        return NegativeLoss(task.loss)
     if output == "prediction":
         return _prediction(task)
     if output in ("margin", "logit"):
@@ -270,6 +272,23 @@ def resolve_output(
         f"output: got {output!r}; accepted are {list(OUTPUTS)} or a callable."
         f"{did_you_mean(output, OUTPUTS)}"
     )
+
+
+@dataclass(frozen=True, eq=False)
+class NegativeLoss:
+    """The negative of what a loss explains, with the loss's own formula for its gradient."""
+
+    loss: OutputLoss
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return -self.loss.explained(outputs, targets)
+
+    def output_gradient(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """Gradient with respect to the outputs; None without a formula."""
+        if type(self.loss).explained is not OutputLoss.explained:
+            return None
+        found = self.loss.output_gradient(outputs, targets)
+        return None if found is None else found.neg_()  # made for this call
 
 
 def output_name(task: Task, output: str | OutputFunction, has_targets: bool) -> str:

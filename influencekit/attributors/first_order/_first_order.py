@@ -18,6 +18,7 @@ from influencekit._fitted import (
 )
 from influencekit.base import Fitted
 from influencekit.data._examples import Examples
+from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
 from influencekit.utils._long_work import chunks
@@ -29,6 +30,8 @@ _ROOM = 2**29
 #: Scores that are computed at a time where not all are asked for.
 _BLOCK = 2**22
 _KEPT: WeakSet[Gradients] = WeakSet()
+#: Training gradients whose first batch may wait for a score: one at a time in a process.
+_WAITING: WeakSet[Gradients] = WeakSet()
 _KEPT_LOCK = Lock()
 
 
@@ -84,7 +87,7 @@ class FirstOrder(ProductsWithTraining):
 
     def __init__(self, attributor: Any, task: Task, train: Examples, rate: float = 1.0):
         engine = gradient_engine(attributor, task)
-        super().__init__(training_gradients(engine, train), attributor.output)
+        super().__init__(_training_gradients(engine, train), attributor.output)
         self.rate = rate
         weights = training_weights(task, train)
         self.weights = rate * weights / weights.mean()
@@ -112,3 +115,13 @@ class FirstOrder(ProductsWithTraining):
         """Weighted squared norm of every training gradient, (n_train,)."""
         # rate ‖∇loss_j‖² w_j / mean(w)
         return (self.train.squared_norms() * self.weights).cpu().numpy()
+
+
+def _training_gradients(engine: GradientEngine, train: Examples) -> Gradients:
+    """Gradients of the training losses; of one model at a time, the first batch is kept."""
+    with _KEPT_LOCK:
+        ahead = not any(other.is_ahead for other in _WAITING)
+    found = training_gradients(engine, train, ahead=ahead)
+    with _KEPT_LOCK:
+        _WAITING.add(found)
+    return found

@@ -14,7 +14,7 @@ from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.utils._long_work import chunks
 
-__all__ = ["JoinedBlock"]
+__all__ = ["DenseRows", "JoinedBlock"]
 
 
 class JoinedBlock(Block):
@@ -81,7 +81,11 @@ class JoinedBlock(Block):
     def with_dense_parts(self) -> JoinedBlock:
         """The same gradients, a dense block for each place."""
         groups = self._by_start()
-        return JoinedBlock(self.spec, [_dense(group) for group in groups.values()], list(groups))
+        return self.with_places([_dense(group) for group in groups.values()], list(groups))
+
+    def with_places(self, parts: Sequence[Block], starts: Sequence[int]) -> JoinedBlock:
+        """A block of the same columns, of other parts at other places."""
+        return JoinedBlock(self.spec, parts, starts)
 
     def _by_start(self) -> dict[int, list[Block]]:
         """The parts of each place."""
@@ -117,6 +121,52 @@ class JoinedBlock(Block):
         return out
 
 
+class DenseRows:
+    """Dense rows of blocks that come one after the other, written where they stay.
+
+    Parameters
+    ----------
+    like : Block
+        The first of them.
+    n : int
+        Most examples of all together.
+    """
+
+    def __init__(self, like: Block, n: int):
+        self._like, self._n = like, 0
+        self._rows = {
+            start: group[0].tensors[-1].new_empty(n, like.rows_per_example, group[0].spec.width)
+            for start, group in _groups(like).items()
+        }
+
+    def add(self, block: Block) -> None:
+        """Write the rows of the next block."""
+        start, self._n = self._n, self._n + block.n_examples
+        for place, group in _groups(block).items():
+            _put(group, self._rows[place][start : self._n])
+
+    def block(self) -> Block:
+        """All rows."""
+        specs = (group[0].spec for group in _groups(self._like).values())
+        rows = (rows[: self._n] for rows in self._rows.values())
+        parts = [DenseBlock(spec, own) for spec, own in zip(specs, rows, strict=True)]
+        if isinstance(self._like, JoinedBlock):
+            return self._like.with_places(parts, list(self._rows))
+        return parts[0]
+
+
+def _groups(block: Block) -> dict[int, list[Block]]:
+    """The parts of each place."""
+    return block._by_start() if isinstance(block, JoinedBlock) else {0: [block]}  # noqa: SLF001  of its own kind
+
+
+def _put(group: Sequence[Block], out: Tensor) -> None:
+    """Write the sum of blocks of one place to ``out``."""
+    # entries of an embedding are added in place to rows that are there already
+    for i, part in enumerate(sorted(group, key=lambda b: isinstance(b, IndexBlock))):
+        part.put(out, add=i > 0)
+
+
 def _dense(group: Sequence[Block]) -> DenseBlock:
     """The sum of blocks of one place, dense."""
     first = group[0]
@@ -124,7 +174,7 @@ def _dense(group: Sequence[Block]) -> DenseBlock:
         return first
     shape = (first.n_examples, first.rows_per_example, first.spec.width)
     rows = first.tensors[-1].new_empty(shape)
-    JoinedBlock(first.spec, group, [0] * len(group)).put(rows, add=False)
+    _put(group, rows)
     return DenseBlock(first.spec, rows)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from influencekit.gradients.layers._bare import BareParameter
-from influencekit.gradients.layers._groups import Group
+from influencekit.gradients.layers._groups import Group, Sizes
 from influencekit.gradients.layers._layers import AnyLayer, Layer
+from influencekit.gradients.layers._reference import Reference
 from influencekit.models._task import Task
 
-__all__ = ["broadcast_groups"]
+__all__ = ["all_groups", "broadcast_groups"]
 
 #: Largest number of dimensions between the examples and a parameter's own.
 _MOST_ONES = 3
@@ -20,6 +22,50 @@ _MOST_TRIES = 8
 
 
 Try = Callable[[Sequence[AnyLayer]], list[Group]]
+
+
+def all_groups(
+    known: Reference,
+    layers: Sequence[Layer],
+    once: Sequence[Layer],
+    columns: dict[str, slice],
+    check: Callable[[Tensor], None],
+) -> list[Group]:
+    """Groups of a whole model in which only vectors and tables of positions are broadcast.
+
+    As nearly always, all gradients then agree in one pass. None if one does not, or if a matrix
+    belongs to no layer.
+
+    Parameters
+    ----------
+    known : Reference
+    layers : sequence of Layer
+    once : sequence of Layer
+        Called once for all examples.
+    columns : dict of str to slice
+        Positions of all parameters.
+    check : callable
+        Refuses outputs of both examples together that depend on each other.
+    """
+    task = known.task
+    covered = {id(p) for layer in (*layers, *once) for p in layer.trained}
+    bare = [
+        BareParameter(name, p, (columns[name],), used=name not in known.unused)
+        for name, p in task.parameters.items()
+        if id(p) not in covered
+    ]
+    used = [_formed(own, 0) for own in bare if own.used]
+    if not (once or used) or any(own.parameter.ndim == 2 for own in bare):
+        return []
+    groups = known.together(layers, [*once, *(own for own in used if own is not None)], check)
+    return groups and groups + _idle(bare, task.dtype)
+
+
+def _idle(bare: Sequence[BareParameter], dtype: torch.dtype) -> list[Group]:
+    """Groups of the parameters that outputs do not depend on."""
+    idle = [own for own in bare if not own.used]
+    sizes = (Sizes.of(own.parameter.numel(), dtype) for own in idle)
+    return [Group((o,), (o.name,), (s, s)) for o, s in zip(idle, sizes, strict=True)]
 
 
 def broadcast_groups(
@@ -51,7 +97,7 @@ def broadcast_groups(
         name: BareParameter(name, task.parameters[name], (places,), used=name not in unused)
         for name, places in columns.items()
     }
-    found = [Group((own,), (name,)) for name, own in bare.items() if not own.used]
+    found = _idle(list(bare.values()), task.dtype)
     waiting = {id(own.parameter) for own in bare.values() if own.used}
     own = [la for la in layers if all(id(p) in waiting for p in la.trained)]
     found += _tried(tried, own, [])

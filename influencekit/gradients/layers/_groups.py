@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from influencekit.gradients.layers._layers import LOG, AnyLayer
+from influencekit.gradients.blocks._base import Block
+from influencekit.gradients.layers._layers import LOG, AnyLayer, Layer
 
-__all__ = ["Group", "Trust"]
+__all__ = ["Group", "Sizes", "Trust", "sizes_of"]
 
 #: Numbers that checks may pass through a model before they are limited to a share of all work.
 _FREE_WORK = 2**21
@@ -20,16 +21,56 @@ _CALL = 2**16  # what the call of a module costs, in the same unit
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Bytes of one gradient of one example: of all tensors, and of the largest."""
+
+    total: int
+    largest: int
+
+    @classmethod
+    def of(cls, n: int, dtype: torch.dtype) -> Sizes:
+        """Sizes of one tensor of ``n`` numbers."""
+        return cls(n * dtype.itemsize, n * dtype.itemsize)
+
+    def beside(self, other: Sizes) -> Sizes:
+        """Of both."""
+        return Sizes(self.total + other.total, max(self.largest, other.largest))
+
+
+@dataclass(frozen=True)
 class Group:
-    """Layers with the same weight, and the names of the parameters that they train."""
+    """Layers with the same weight, and the names of the parameters that they train.
+
+    ``sizes`` are those of their blocks, as they are made and where factors are kept.
+    """
 
     layers: tuple[AnyLayer, ...]
     names: tuple[str, ...]
+    sizes: tuple[Sizes, Sizes] = (Sizes(0, 0), Sizes(0, 0))
 
     @property
     def place(self) -> int:
         """First column of the weight."""
         return self.layers[0].place
+
+
+def sizes_of(layers: Sequence[AnyLayer], blocks: Sequence[Block]) -> tuple[Sizes, Sizes]:
+    """Sizes of the gradients of layers with the same weight, as made and with all factors.
+
+    Parameters
+    ----------
+    layers : sequence of Layer or BareParameter
+    blocks : sequence of Block
+        Of some examples, one gradient each, with all factors.
+    """
+    first, n = layers[0], blocks[0].n_examples
+    tensors = [t.nbytes // n for block in blocks for t in block.tensors]
+    kept, dense = Sizes(sum(tensors), max(tensors)), Sizes.of(blocks[0].spec.width, blocks[0].dtype)
+    if not first.has_factors:  # one block of all, dense where that is smaller
+        kept = kept if kept.total < dense.total else dense
+        return kept, kept
+    is_dense = isinstance(first, Layer) and first.is_smaller_dense(blocks[0])
+    return dense if is_dense else kept, kept
 
 
 @dataclass

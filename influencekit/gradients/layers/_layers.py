@@ -141,6 +141,12 @@ class Layer:
         keep_factors |= not self._dense_is_smaller(*b.shape[1:3])
         return block if keep_factors else DenseBlock.of(block)
 
+    def is_smaller_dense(self, block: Block) -> bool:
+        """Whether gradients are made dense where factors need not be kept."""
+        if not isinstance(block, OuterBlock):
+            return False
+        return self._dense_is_smaller(block.rows_per_example, block.length)
+
     def _dense_is_smaller(self, rows: int, length: int) -> bool:
         """Whether dense rows take less memory than factors of ``length`` terms."""
         d_in, d_out = self.spec.d_in, self.spec.d_out

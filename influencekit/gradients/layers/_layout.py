@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial, reduce
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
-from influencekit.gradients.layers._broadcast import broadcast_groups
+from influencekit.gradients.layers._broadcast import all_groups, broadcast_groups
 from influencekit.gradients.layers._candidates import (
     Call,
     call_shapes,
@@ -22,7 +22,7 @@ from influencekit.gradients.layers._candidates import (
     candidates,
     placed,
 )
-from influencekit.gradients.layers._groups import Group, Trust
+from influencekit.gradients.layers._groups import Group, Sizes, Trust
 from influencekit.gradients.layers._layers import (
     LOG,
     AnyLayer,
@@ -36,7 +36,6 @@ from influencekit.models.snapshot._repeats import State
 from influencekit.utils._torch import (
     count_rows,
     count_saved_bytes,
-    has_reentrant_checkpoints,
     largest,
     no_hidden_loops,
     select_rows,
@@ -63,6 +62,8 @@ class Layout:
     rest_vmaps : bool
         Whether the fallback works under ``torch.func.vmap``; otherwise it is a loop.
     n_parameters : int
+    sizes : pair of Sizes
+        Bytes of one gradient of an example, as it is made and with all factors.
     activation_bytes : int
         Bytes that the forward pass keeps for one example.
     trust : Trust
@@ -77,6 +78,7 @@ class Layout:
     rest_columns: tuple[slice, ...]
     rest_vmaps: bool
     n_parameters: int
+    sizes: tuple[Sizes, Sizes]
     activation_bytes: int
     trust: Trust
     state: State | None
@@ -145,18 +147,19 @@ def _discover(task: Task, inputs: Any) -> Layout:
     columns = _parameter_columns(task)
     state = None if task.convex else State(task.module)
     some = candidates(task, columns)
-    outputs, calls = forward_recorded(task, some, pair)
-    _refuse_reentrant(task, outputs)
-    coarsest = _coarsest(task, [y for _, _, y in calls])
-    known, ones = Reference.of(task, pair, alone, outputs, coarsest, some)
+    known, ones = Reference.of(task, pair, alone, some)
     with count_saved_bytes(task.parameters.values()) as saved:
-        moved = forward_recorded(task, some, twins)[0]
-    if not task.convex:  # whose module is the package's own
-        check_not_moved(task, (pair, twins), (outputs.detach(), moved.detach()), coarsest)
-    del moved
-    layers, once, calls = _placed(known, some, calls, ones)
-    groups = known.groups(layers, outputs, calls)
+        outputs, calls = forward_recorded(task, some, twins)
+    check = partial(_check_pair, known, (pair, twins), outputs.detach())
+    layers, once, _ = _placed(known, some, calls, ones)
     del outputs, calls
+    groups = all_groups(known, layers, once, columns, check)
+    if not groups:
+        outputs, calls = forward_recorded(task, some, pair)
+        check(outputs.detach())
+        layers, once, calls = _placed(known, some, calls, ones)
+        groups = known.groups(layers, outputs, calls)
+        del outputs, calls
     rest = _without(columns, groups)
     if rest:
         groups += _called_groups(known, _without_layers(rest, known, once), alone[0])
@@ -175,10 +178,18 @@ def _discover(task: Task, inputs: Any) -> Layout:
         tuple(rest.values()),
         vmaps,
         task.n_parameters,
+        _sizes(groups, Sizes.of(sum(c.stop - c.start for c in rest.values()), task.dtype)),
         activation_bytes,
-        Trust(task.n_parameters + activation_bytes // 4, coarsest),
+        Trust(task.n_parameters + activation_bytes // 4, known.dtype),
         state,
     )
+
+
+def _check_pair(known: Reference, inputs: tuple[Any, Any], twins: Tensor, outputs: Tensor) -> None:
+    """Refuse outputs of two examples together that depend on each other."""
+    if not known.task.convex:  # whose module is the package's own
+        known.check_unmixed(outputs)
+        check_not_moved(known.task, inputs, (outputs, twins), known.dtype)
 
 
 def _placed(
@@ -226,6 +237,12 @@ def _called_groups(known: Reference, rest: dict[str, slice], alone: Any) -> list
         return []
 
 
+def _sizes(groups: Sequence[Group], rest: Sizes) -> tuple[Sizes, Sizes]:
+    """Bytes of one gradient of an example: of all groups, and of what is dense."""
+    made, kept = (reduce(Sizes.beside, (g.sizes[i] for g in groups), rest) for i in (0, 1))
+    return made, kept
+
+
 def _without(columns: dict[str, slice], groups: Sequence[Group]) -> dict[str, slice]:
     """Positions of the parameters that are in no group."""
     covered = {name for group in groups for name in group.names}
@@ -241,23 +258,6 @@ def _refuse_replaced(task: Task) -> None:
             "be those of the old ones. Accepted is a module that keeps its parameters; change them "
             "in place, or read the changed model again."
         )
-
-
-def _refuse_reentrant(task: Task, outputs: Tensor) -> None:
-    """Refuse reentrant checkpoints: only ``backward`` reaches the parameters inside them."""
-    if has_reentrant_checkpoints(outputs):
-        raise UnsupportedModelError(
-            f"model: {task.name} has reentrant checkpoints, which give no gradients of single "
-            "outputs. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or "
-            "switch checkpointing off: gradients are the same."
-        )
-
-
-def _coarsest(task: Task, outputs: Sequence[Tensor]) -> torch.dtype:
-    """The dtype of largest rounding that the model computes in, under autocast too."""
-    own = [p.dtype for p in task.parameters.values()]
-    found = [y.dtype for y in outputs if y.is_floating_point()]
-    return max(own + found, key=lambda dtype: torch.finfo(dtype).eps)
 
 
 def _fallback_vmaps(known: Reference, names: tuple[str, ...]) -> bool:

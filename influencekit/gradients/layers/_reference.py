@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients.layers._candidates import call_shapes
-from influencekit.gradients.layers._groups import Group
+from influencekit.gradients.layers._groups import Group, sizes_of
 from influencekit.gradients.layers._layers import (
     AnyLayer,
     Layer,
@@ -23,13 +23,14 @@ from influencekit.gradients.layers._mixing import check_unmixed, mixed
 from influencekit.models._task import Task
 from influencekit.utils._torch import (
     flat_gradient,
+    has_reentrant_checkpoints,
     largest,
     rounding_floor,
     select_rows,
     tolerance,
 )
 
-__all__ = ["PAIR", "TRIPLE", "Reference", "agrees"]
+__all__ = ["PAIR", "TRIPLE", "Reference", "agrees", "refuse_reentrant"]
 
 #: Positions of two examples, the same with the first again, and one: shapes that fit all are right.
 PAIR, TRIPLE, _ALONE = (0, 1), (0, 1, 0), (0,)
@@ -45,7 +46,7 @@ class Reference:
     pair : Tensor, tuple or dict of Tensor
         Inputs of both examples.
     outputs : Tensor of shape (2, *output_shape)
-        Of both examples together.
+        Of both examples, each by itself.
     cotangents : Tensor of shape (2, *output_shape)
     rows : dict of str to list of Tensor of shape (numel,)
         Gradients of every parameter, of both examples.
@@ -65,33 +66,43 @@ class Reference:
 
     @classmethod
     def of(
-        cls,
-        task: Task,
-        pair: Any,
-        alone: Sequence[Any],
-        outputs: Tensor,
-        dtype: torch.dtype,
-        watch: Sequence[Layer] = (),
+        cls, task: Task, pair: Any, alone: Sequence[Any], watch: Sequence[Layer]
     ) -> tuple[Reference, dict[int, list]]:
-        """Differentiate both examples; refuse a model whose examples depend on each other.
+        """Differentiate both examples.
 
-        Second are the shapes of the watched layers' calls by the first example alone.
+        Second are the shapes of the watched layers' calls by the first example.
         """
-        rows: dict[str, list] = {name: [] for name in task.parameters}
-        wanted, used = tuple(task.parameters.values()), set()
-        seen: dict[int, list] = {}
-        cotangents = _pattern(outputs)
+        first, calls = _forward_alone(task, watch, alone[0])
+        refuse_reentrant(task, first)
+        ones, dtype = call_shapes(calls), _coarsest(task, [y for _, _, y in calls])
+        del calls
+        cotangents = _pattern(first, len(alone))
+        outputs, grads = [], []
         for i, inputs in enumerate(alone):
-            single, calls = _forward_alone(task, () if i else watch, inputs)
-            seen = seen if i else call_shapes(calls)
-            if not task.convex:  # whose module is the package's own
-                check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
-            grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
-            for (name, p), g in zip(task.parameters.items(), grads, strict=True):
-                rows[name].append(flat_gradient(g, p))
-                used |= {name} if g is not None else set()
-        unused = frozenset(set(rows) - used)
-        return cls(task, pair, outputs.detach(), cotangents, rows, unused, dtype), seen
+            single = _forward_alone(task, (), inputs)[0] if i else first
+            if single.shape != cotangents[:1].shape:
+                raise UnsupportedModelError(mixed(task))
+            outputs.append(single.detach())
+            wanted = tuple(task.parameters.values())
+            cotangent = cotangents[i : i + 1]
+            grads.append(torch.autograd.grad(single, wanted, cotangent, allow_unused=True))
+            del single
+        rows: dict[str, list] = {}
+        for (name, p), both in zip(task.parameters.items(), zip(*grads, strict=True), strict=True):
+            rows[name] = [flat_gradient(g, p) for g in both]
+        found = zip(rows, zip(*grads, strict=True), strict=True)
+        unused = frozenset(name for name, both in found if all(g is None for g in both))
+        return cls(task, pair, torch.cat(outputs), cotangents, rows, unused, dtype), ones
+
+    def check_unmixed(self, outputs: Tensor) -> None:
+        """Refuse a model whose outputs of both examples together are not those of each alone."""
+        if self.task.convex:  # whose module is the package's own
+            return
+        if len(outputs) != len(self.outputs):
+            raise UnsupportedModelError(mixed(self.task))
+        for i in range(len(outputs)):
+            single = self.outputs[i : i + 1]
+            check_unmixed(self.task, single, outputs[i : i + 1].detach(), self.dtype)
 
     @cached_property
     def scale(self) -> float:
@@ -125,9 +136,10 @@ class Reference:
             own = tuple(names[id(p)] for p in group[0].trained)
             if any(layer.name not in blocks for layer in group):
                 continue
-            found = reduce(torch.add, (blocks[layer.name].dense() for layer in group))
+            made = [blocks[layer.name] for layer in group]
+            found = reduce(torch.add, (block.dense() for block in made))
             if self.agrees(found, own, order):
-                good.append(Group(tuple(group), own))
+                good.append(Group(tuple(group), own, sizes_of(group, made)))
         return good
 
     def tried(self, layers: Sequence[AnyLayer]) -> list[Group]:
@@ -140,6 +152,37 @@ class Reference:
         if some and not self.task.needs_two and self._recorded(some, _ALONE) is None:
             return []
         return groups
+
+    def together(
+        self, layers: Sequence[AnyLayer], spread: Sequence[AnyLayer], moved: Callable
+    ) -> list[Group]:
+        """Groups of all layers, from one pass over two examples, if all agree; else none.
+
+        Those that are ``spread`` have to agree over three examples too, and to run with one.
+        ``moved(outputs)`` refuses outputs of the two.
+        """
+        try:
+            groups = self._all_tried([*layers, *spread], PAIR, moved)
+        except UnsupportedModelError:  # said of the model as it is
+            return []
+        if not groups or not self._all_tried(spread, TRIPLE):
+            return []
+        fails = not self.task.needs_two and self._recorded(spread, _ALONE) is None
+        return [] if fails else groups
+
+    def _all_tried(
+        self, layers: Sequence[AnyLayer], order: Sequence[int], look: Callable | None = None
+    ) -> list[Group]:
+        found = self._recorded(layers, order)
+        if found is None:
+            return []
+        if look is not None:
+            look(found[0].detach())
+        try:
+            groups = self.groups(layers, *found, order)
+        except Exception:  # whatever a rule raises for an expanded tensor
+            return []
+        return groups if len(groups) == len(_by_place(layers)) else []
 
     def _tried(self, layers: Sequence[AnyLayer], order: Sequence[int]) -> list[Group]:
         found = self._recorded(layers, order)
@@ -171,10 +214,27 @@ def _by_place(layers: Sequence[AnyLayer]) -> list[list[AnyLayer]]:
     return list(groups.values())
 
 
-def _pattern(outputs: Tensor) -> Tensor:
-    """Cotangents without zeros or symmetry, the same on every device."""
-    count = torch.arange(1, outputs.numel() + 1, device=outputs.device, dtype=torch.float32)
-    return torch.cos(count).to(outputs.dtype).view(outputs.shape)
+def _pattern(single: Tensor, n: int) -> Tensor:
+    """Cotangents of n examples, without zeros or symmetry, the same on every device."""
+    count = torch.arange(1, n * single.numel() + 1, device=single.device, dtype=torch.float32)
+    return torch.cos(count).to(single.dtype).view(n, *single.shape[1:])
+
+
+def refuse_reentrant(task: Task, outputs: Tensor) -> None:
+    """Refuse reentrant checkpoints: only ``backward`` reaches the parameters inside them."""
+    if has_reentrant_checkpoints(outputs):
+        raise UnsupportedModelError(
+            f"model: {task.name} has reentrant checkpoints, which give no gradients of single "
+            "outputs. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or "
+            "switch checkpointing off: gradients are the same."
+        )
+
+
+def _coarsest(task: Task, outputs: Sequence[Tensor]) -> torch.dtype:
+    """The dtype of largest rounding that the model computes in, under autocast too."""
+    own = [p.dtype for p in task.parameters.values()]
+    found = [y.dtype for y in outputs if y.is_floating_point()]
+    return max(own + found, key=lambda dtype: torch.finfo(dtype).eps)
 
 
 def agrees(found: Tensor, expected: Tensor, scale: float, dtype: torch.dtype) -> bool:
