@@ -233,8 +233,8 @@ def _value_output(model: Any, X: Any, y: np.ndarray | None, output: str) -> np.n
     if output == "prediction":
         if predicted.shape[1] != 1:
             raise ValueError(
-                f"output: 'prediction' is one number for each example, but {type(model).__name__} "
-                f"has {predicted.shape[1]} outputs. Pass a function {_FORM}."
+                "output='prediction': this is one number for each example, but "
+                f"{type(model).__name__} has {predicted.shape[1]} outputs. Pass a function {_FORM}."
             )
         return predicted[:, 0]
     errors = np.square(np.asarray(y, dtype=np.float64).reshape(predicted.shape) - predicted)

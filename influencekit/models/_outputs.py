@@ -296,15 +296,15 @@ def output_name(task: Task, output: str | OutputFunction, has_targets: bool) -> 
 def _prediction(task: Task) -> OutputFunction:
     if task.problem_type == "classification":
         raise ValueError(
-            "output: 'prediction' is for regressors; a classifier has 'neg_loss', 'margin' or "
-            "'logit'."
+            "output='prediction': only regressors have one; a classifier has 'neg_loss', 'margin' "
+            "or 'logit'."
         )
 
     def prediction(outputs: Tensor, targets: Tensor | None) -> Tensor:  # noqa: ARG001  the form of an output function
         flat = task.loss.prediction(outputs).flatten(1)
         if flat.shape[1] != 1:
             raise ValueError(
-                f"output: 'prediction' explains one number for each example, but {task.name} has "
+                f"output='prediction': this is one number for each example, but {task.name} has "
                 f"{flat.shape[1]} outputs. Pass a callable, for instance "
                 "output=lambda outputs, targets: outputs[:, 0]."
             )
@@ -316,7 +316,7 @@ def _prediction(task: Task) -> OutputFunction:
 def _class_output(task: Task, output: str) -> OutputFunction:
     if task.problem_type != "classification":
         raise ValueError(
-            f"output: {output!r} is for classifiers, but {task.name} has problem_type "
+            f"output={output!r}: this is for classifiers, but {task.name} has problem_type "
             f"{task.problem_type!r}; use 'neg_loss', 'prediction' or a callable."
         )
 

@@ -105,7 +105,7 @@ def test_regressors_with_several_outputs_are_linear_in_the_loss():
     expected = InfluenceFunction("fisher", 0.1).fit(task, X, Y).score(X[:3], Y[:3])
     trak = TRAK(0.1, projection_dim=None).fit(task, X, Y)
     np.testing.assert_allclose(trak.score(X[:3], Y[:3]), expected, rtol=1e-8)
-    with pytest.raises(ValueError, match="explains one number for each example"):
+    with pytest.raises(ValueError, match="is one number for each example"):
         trak.score(X[:3])
 
 

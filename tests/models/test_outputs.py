@@ -77,7 +77,7 @@ def test_prediction():
     [
         (Ridge(), "neg_loss", False, "needs y"),
         (Ridge(), "margin", True, "is for classifiers"),
-        (LogisticRegression(), "prediction", True, "is for regressors"),
+        (LogisticRegression(), "prediction", True, "only regressors have one"),
         (LogisticRegression(), "nonsense", True, "got 'nonsense'"),
     ],
 )

@@ -60,7 +60,7 @@ def gradient_ratio(problem: CurvatureProblem) -> float:
 
 
 def whitened_ratio(curvature: FittedCurvature, problem: CurvatureProblem) -> float:
-    """The gradient ratio of a linear model in units of the curvature, which columns have not.
+    """The gradient ratio of a linear model in units of the curvature: those of columns drop out.
 
     The plain ratio is that of the columns with the largest numbers: it does not see a solver that
     stopped early along the others, or left them out.
