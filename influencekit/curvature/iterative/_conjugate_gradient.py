@@ -33,9 +33,9 @@ class ConjugateGradient(Curvature, name="cg"):
     max_iter : int, default=200
     preconditioner : {"nystroem"} or None, default="nystroem"
         "nystroem": a Nyström approximation of the Gauss-Newton matrix, which removes the largest
-        eigenvalues from the iteration. Others do not pay where the data are fitted well: on a
-        small convolutional net, its diagonal and EK-FAC took two to three times as many iterations
-        as none.
+        eigenvalues from the iteration. Others do not pay where the data are fitted well. EK-FAC
+        took about as many iterations as none on a small convolutional net, and more than twice as
+        many on a small Llama, where this one took less than a third (λ = 0.01).
     preconditioner_rank : int, default=300
         Rank of the Nyström approximation, reduced if memory is short. On digits, rank 300 reduced
         about 33 iterations to 3 or 4.
