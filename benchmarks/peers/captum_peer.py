@@ -4,7 +4,8 @@ Translations to ``q_i' (C + damping)^-1 g_j / n``:
 - its Hessian is that of the SUM of losses: nothing to divide, and ``hessian_reg`` is n times
   the damping of the mean;
 - Arnoldi keeps positive Ritz values only and has no term for the rest of the space;
-- TracInCP: nothing; ``loss_fn`` must be a sum.
+- TracInCP: nothing; ``loss_fn`` must be a sum, and layers linear or convolutions. Other nets are
+  one example at a time, with a loss for each.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from captum.influence import TracInCP
 from captum.influence._core.arnoldi_influence_function import ArnoldiInfluenceFunction
 from captum.influence._core.influence_function import NaiveInfluenceFunction
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.problems.tensors import Problem
@@ -34,7 +36,28 @@ def _loader(X, y, batch_size: int = BATCH) -> DataLoader:
     return DataLoader(TensorDataset(X, y), batch_size=batch_size, shuffle=False)
 
 
+class _Loss(nn.Module):
+    """Cross-entropy, of a text its mean; ``reduction`` is what captum asks a loss for."""
+
+    def __init__(self, reduction: str):
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, outputs, y):
+        each = F.cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="none")
+        each = each.view(len(y), -1).mean(1)
+        return each.sum() if self.reduction == "sum" else each
+
+
+def _knows_layers(model: nn.Module) -> bool:
+    """Whether captum has the gradients of single rows of a batch for all parameters."""
+    known = (nn.Linear, nn.Conv2d)
+    inside = (m for m in model.modules() if next(m.parameters(recurse=False), None) is not None)
+    return all(isinstance(layer, known) for layer in inside)
+
+
 def _tracin(problem: Problem, checkpoints):
+    by_batch = _knows_layers(problem.model)
     with tempfile.TemporaryDirectory() as folder:
         weights = {}
         for k, (state, weight) in enumerate(checkpoints):
@@ -51,16 +74,16 @@ def _tracin(problem: Problem, checkpoints):
             _loader(problem.X, problem.y),
             checkpoints=list(weights),
             checkpoints_load_func=load,
-            loss_fn=nn.CrossEntropyLoss(reduction="sum"),
+            loss_fn=_Loss("sum" if by_batch else "none"),
             batch_size=None,
-            sample_wise_grads_per_batch=True,
+            sample_wise_grads_per_batch=by_batch,
         )
         scores = tracin.influence((problem.X_test, problem.y_test))
     return scores.detach().numpy()
 
 
 def graddot(problem: Problem):
-    options = {"sample_wise_grads_per_batch": True}
+    options = {"sample_wise_grads_per_batch": _knows_layers(problem.model)}
     return _tracin(problem, [(problem.model.state_dict(), 1.0)]) / problem.n, options
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.problems.tensors import Problem, Settings
+
 
 def _conv(n_in: int, n_out: int, pool: bool = False) -> nn.Sequential:
     layers = [nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()]
@@ -208,6 +210,12 @@ NETS = {
     "LSTM": (lambda: Recurrent("LSTM"), _labelled),
     "TransformerEncoder": (lambda: Recurrent("TransformerEncoder"), _labelled),
 }
+
+
+def for_libraries(name: str, n: int, m: int, damping: float | str) -> Problem:
+    """The net and ``n + m`` rows, as every library is given them; the first m are the queries."""
+    net, x, y = problem(name, n + m)
+    return Problem(name, net, x[m:], y[m:], x[:m], y[:m], [], Settings(damping=damping))
 
 
 def problem(name: str, n: int):
