@@ -4,8 +4,8 @@ Translations to ``q_i' (C + damping)^-1 g_j / n``:
 - its Hessian is that of the SUM of losses: nothing to divide, and ``hessian_reg`` is n times
   the damping of the mean;
 - Arnoldi keeps positive Ritz values only and has no term for the rest of the space;
-- TracInCP: nothing; ``loss_fn`` must be a sum, and layers linear or convolutions. Other nets are
-  one example at a time, with a loss for each.
+- TracInCP: nothing; ``loss_fn`` must be a sum, and layers linear or convolutions: its
+  gradients of single rows leave other layers out.
 """
 
 from __future__ import annotations
@@ -37,27 +37,23 @@ def _loader(X, y, batch_size: int = BATCH) -> DataLoader:
 
 
 class _Loss(nn.Module):
-    """Cross-entropy, of a text its mean; ``reduction`` is what captum asks a loss for."""
+    """Sum of cross-entropies, of a text its mean."""
 
-    def __init__(self, reduction: str):
-        super().__init__()
-        self.reduction = reduction
+    reduction = "sum"  # captum asks for it
 
     def forward(self, outputs, y):
-        each = F.cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="none")
-        each = each.view(len(y), -1).mean(1)
-        return each.sum() if self.reduction == "sum" else each
+        total = F.cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="sum")
+        return total * len(y) / y.numel()
 
 
-def _knows_layers(model: nn.Module) -> bool:
-    """Whether captum has the gradients of single rows of a batch for all parameters."""
-    known = (nn.Linear, nn.Conv2d)
-    inside = (m for m in model.modules() if next(m.parameters(recurse=False), None) is not None)
-    return all(isinstance(layer, known) for layer in inside)
+def _layers(model: nn.Module) -> list[str] | None:
+    """Layers of which captum has the gradients of single rows of a batch; None if it is all."""
+    own = {name: m for name, m in model.named_modules() if list(m.parameters(recurse=False))}
+    known = [name for name, layer in own.items() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    return None if len(known) == len(own) else known
 
 
 def _tracin(problem: Problem, checkpoints):
-    by_batch = _knows_layers(problem.model)
     with tempfile.TemporaryDirectory() as folder:
         weights = {}
         for k, (state, weight) in enumerate(checkpoints):
@@ -74,16 +70,17 @@ def _tracin(problem: Problem, checkpoints):
             _loader(problem.X, problem.y),
             checkpoints=list(weights),
             checkpoints_load_func=load,
-            loss_fn=_Loss("sum" if by_batch else "none"),
+            loss_fn=_Loss(),
             batch_size=None,
-            sample_wise_grads_per_batch=by_batch,
+            sample_wise_grads_per_batch=True,
+            layers=_layers(problem.model),
         )
         scores = tracin.influence((problem.X_test, problem.y_test))
     return scores.detach().numpy()
 
 
 def graddot(problem: Problem):
-    options = {"sample_wise_grads_per_batch": _knows_layers(problem.model)}
+    options = {"sample_wise_grads_per_batch": True, "layers": _layers(problem.model)}
     return _tracin(problem, [(problem.model.state_dict(), 1.0)]) / problem.n, options
 
 

@@ -2,7 +2,7 @@
 
 CPU seconds of one thread, fit and scores, each library with its own damping, in a process of its
 own: the median of some runs after one that counts for none. Random weights and data, so this is of
-cost alone. "covers" is the share of parameters that kronfluence scores; it leaves others out.
+cost alone. "covers" is the share of parameters that a library scores; it leaves others out.
 """
 
 import logging
@@ -23,7 +23,7 @@ ROWS = {"ResNet-9": (200, 100), "ViT": (100, 10)}
 
 def covered(library, net):
     """Share of the parameters that a library scores."""
-    if library != "kronfluence":
+    if library == peers.OURS:
         return 1.0
     layers = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     known = {p for layer in layers for p in layer.parameters(recurse=False)}
