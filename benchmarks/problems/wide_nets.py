@@ -210,6 +210,15 @@ NETS = {
     "LSTM": (lambda: Recurrent("LSTM"), _labelled),
     "TransformerEncoder": (lambda: Recurrent("TransformerEncoder"), _labelled),
 }
+#: Training rows and queries of each, (48, 6) for the others.
+ROWS = dict.fromkeys(("ResNet-9", "BERT with mask", "LSTM", "TransformerEncoder"), (300, 30))
+ROWS["ViT"] = (100, 10)
+
+
+def rows_of(name: str, n: int | None = None, m: int | None = None) -> tuple[int, int]:
+    """Training rows and queries, as given or of the net's own number."""
+    own_n, own_m = ROWS.get(name, (48, 6))
+    return n or own_n, m or own_m
 
 
 def for_libraries(name: str, n: int, m: int, damping: float | str) -> Problem:
