@@ -4,7 +4,8 @@ Translations to ``q_i' (C + damping)^-1 g_j / n``:
 - its Hessian is that of the SUM of losses: nothing to divide, and ``hessian_reg`` is n times
   the damping of the mean;
 - Arnoldi keeps positive Ritz values only and has no term for the rest of the space;
-- TracInCP: nothing; ``loss_fn`` must be a sum.
+- TracInCP: nothing; ``loss_fn`` must be a sum, and layers linear or convolutions: its
+  gradients of single rows leave other layers out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from captum.influence import TracInCP
 from captum.influence._core.arnoldi_influence_function import ArnoldiInfluenceFunction
 from captum.influence._core.influence_function import NaiveInfluenceFunction
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.problems.tensors import Problem
@@ -32,6 +34,23 @@ def default_damping(method: str, n: int) -> float:
 
 def _loader(X, y, batch_size: int = BATCH) -> DataLoader:
     return DataLoader(TensorDataset(X, y), batch_size=batch_size, shuffle=False)
+
+
+class _Loss(nn.Module):
+    """Sum of cross-entropies, of a text its mean."""
+
+    reduction = "sum"  # captum asks for it
+
+    def forward(self, outputs, y):
+        total = F.cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="sum")
+        return total * len(y) / y.numel()
+
+
+def _layers(model: nn.Module) -> list[str] | None:
+    """Layers of which captum has the gradients of single rows of a batch; None if it is all."""
+    own = {name: m for name, m in model.named_modules() if list(m.parameters(recurse=False))}
+    known = [name for name, layer in own.items() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    return None if len(known) == len(own) else known
 
 
 def _tracin(problem: Problem, checkpoints):
@@ -51,16 +70,17 @@ def _tracin(problem: Problem, checkpoints):
             _loader(problem.X, problem.y),
             checkpoints=list(weights),
             checkpoints_load_func=load,
-            loss_fn=nn.CrossEntropyLoss(reduction="sum"),
+            loss_fn=_Loss(),
             batch_size=None,
             sample_wise_grads_per_batch=True,
+            layers=_layers(problem.model),
         )
         scores = tracin.influence((problem.X_test, problem.y_test))
     return scores.detach().numpy()
 
 
 def graddot(problem: Problem):
-    options = {"sample_wise_grads_per_batch": True}
+    options = {"sample_wise_grads_per_batch": True, "layers": _layers(problem.model)}
     return _tracin(problem, [(problem.model.state_dict(), 1.0)]) / problem.n, options
 
 

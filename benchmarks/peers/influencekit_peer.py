@@ -13,6 +13,7 @@ from torch import nn
 from benchmarks.problems.tensors import Problem
 from influencekit import TRAK, GradDot, InfluenceFunction, TracIn, as_task
 from influencekit.curvature import CURVATURES
+from influencekit.models import SequenceCrossEntropy
 
 PACKAGE = "influencekit"
 
@@ -26,7 +27,8 @@ def _task(problem: Problem, state: dict | None = None):
     model = problem.fresh_model()
     if state is not None:
         model.load_state_dict(state)
-    return as_task(model, loss=nn.CrossEntropyLoss())
+    loss = SequenceCrossEntropy() if problem.y.ndim > 1 else nn.CrossEntropyLoss()
+    return as_task(model, loss=loss)
 
 
 def _score(problem: Problem, attributor, model=None):

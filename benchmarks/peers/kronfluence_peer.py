@@ -27,15 +27,20 @@ def default_damping(method: str, n: int) -> float:
 
 
 class Classification(Task):
-    """Cross-entropy summed over a batch; what is measured is the loss too."""
+    """Cross-entropy summed over a batch, of a text its mean; what is measured is the loss too."""
 
     def compute_train_loss(self, batch, model, sample=False):
         X, y = batch
         outputs = model(X)
         if sample:
             with torch.no_grad():
-                y = torch.multinomial(outputs.softmax(1), num_samples=1).flatten()
-        return F.cross_entropy(outputs, y, reduction="sum")
+                chances = outputs.softmax(-1).flatten(0, -2)
+                y = torch.multinomial(chances, num_samples=1).view(y.shape)
+        return (
+            F.cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="sum")
+            * len(y)
+            / y.numel()
+        )
 
     def compute_measurement(self, batch, model):
         return self.compute_train_loss(batch, model)

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.problems.tensors import Problem, Settings
+
 
 def _conv(n_in: int, n_out: int, pool: bool = False) -> nn.Sequential:
     layers = [nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()]
@@ -208,6 +210,21 @@ NETS = {
     "LSTM": (lambda: Recurrent("LSTM"), _labelled),
     "TransformerEncoder": (lambda: Recurrent("TransformerEncoder"), _labelled),
 }
+#: Training rows and queries of each, (48, 6) for the others.
+ROWS = dict.fromkeys(("ResNet-9", "BERT with mask", "LSTM", "TransformerEncoder"), (300, 30))
+ROWS["ViT"] = (100, 10)
+
+
+def rows_of(name: str, n: int | None = None, m: int | None = None) -> tuple[int, int]:
+    """Training rows and queries, as given or of the net's own number."""
+    own_n, own_m = ROWS.get(name, (48, 6))
+    return n or own_n, m or own_m
+
+
+def for_libraries(name: str, n: int, m: int, damping: float | str) -> Problem:
+    """The net and ``n + m`` rows, as every library is given them; the first m are the queries."""
+    net, x, y = problem(name, n + m)
+    return Problem(name, net, x[m:], y[m:], x[:m], y[:m], [], Settings(damping=damping))
 
 
 def problem(name: str, n: int):

@@ -11,18 +11,15 @@ import torch
 
 from benchmarks.harness import Size, Study, Table, number, side_by_side
 from benchmarks.measures import other_nets
-from benchmarks.problems.wide_nets import NETS, problem
+from benchmarks.problems.wide_nets import NETS, problem, rows_of
 
 WAYS = ("ours", "vmap", "loop", "floor")
-ROWS = dict.fromkeys(("ResNet-9", "BERT with mask", "LSTM", "TransformerEncoder"), (300, 30))
-ROWS["ViT"] = (100, 10)
 
 
 def row(net, n, m, n_runs):
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    own_n, own_m = ROWS.get(net, (48, 6))
-    n, m = n or own_n, m or own_m
+    n, m = rows_of(net, n, m)
     module, x, y = problem(net, n + m)
     failed = {}
 
