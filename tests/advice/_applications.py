@@ -268,7 +268,7 @@ ROWS = [
     ),
     Row(
         "; accepted are InfluenceFunction('fisher') and TRAK. Use",
-        ("GroupAttributor(TRAK(), curvature='groups').fit(model, X, y, groups=y)"),
+        ("GroupAttributor(GradDot(), curvature='groups').fit(model, X, y, groups=y)"),
         {
             "Use curvature='points'": (
                 "GroupAttributor(GradDot(), curvature='points').fit(model, X, y, groups=y)"

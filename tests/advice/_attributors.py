@@ -385,11 +385,4 @@ ROWS = [
             ),
         },
     ),
-    Row(
-        ", which numpy's files do not hold;",
-        "recorded(Net().bfloat16(), folder=tempfile.mkdtemp())",
-        {
-            "Record to memory (folder=None)": "recorded(Net().bfloat16(), folder=None)",
-        },
-    ),
 ]

@@ -95,12 +95,12 @@ ROWS = [
     ),
     Row(
         "is of the raw columns, where rounding hides the small ones",
-        FAR + "InfluenceFunction('hessian').fit(LogisticRegression().fit(far, b), far, b)",
+        FAR + "InfluenceFunction('cg').fit(LogisticRegression().fit(far, b), far, b)",
         {
             "Scale the features before the fit (StandardScaler)": (
                 FAR + "from sklearn.preprocessing import StandardScaler\n"
                 "scaled = StandardScaler().fit_transform(far)\n"
-                "InfluenceFunction('hessian').fit(LogisticRegression().fit(scaled, b), scaled, b)"
+                "InfluenceFunction('cg').fit(LogisticRegression().fit(scaled, b), scaled, b)"
             ),
             "curvature='ggn'": (
                 FAR

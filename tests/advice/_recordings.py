@@ -74,11 +74,6 @@ ROWS = [
         {"Use record=None": "retrained(model, record=None)"},
     ),
     Row(
-        "which numpy's files do not hold; accepted are float16, float32 and float64",
-        "recorded(Net().bfloat16(), folder='run')",
-        {"Record to memory (folder=None)": "recorded(Net().bfloat16(), folder=None)"},
-    ),
-    Row(
         "are float16, float32, float64 and integers. Train in one",
         _HALF + ", cache_dir='c')",
         {

@@ -48,7 +48,7 @@ ROWS = [
         "Record weights alone, for RunAverage",
         "skorch_net(optimizer=torch.optim.ASGD, callbacks=[TrajectoryRecorder()]).fit(Z, y)",
         {
-            "Record weights alone, for RunAverage: TrainerCheckpoints or KeepCheckpoints.": (
+            "or KeepCheckpoints.": (
                 "net = skorch_net(optimizer=torch.optim.ASGD, callbacks=[KeepCheckpoints(n=8)])"
                 ".fit(Z, y); RunAverage().fit(net, Z, y)"
             ),

@@ -40,7 +40,7 @@ ROWS = [
         ". Use engine='joblib', or 'auto', which stacks",
         "retrained(model, engine='stacked')",
         {
-            "engine: 'stacked' cannot": "# engine='stacked'",
+            "engine='stacked' cannot": "# engine='stacked'",
             "Use engine='joblib'": "retrained(model, engine='joblib')",
             "or 'auto'": "retrained(model, engine='auto')",
         },
@@ -175,7 +175,7 @@ ROWS = [
             "**once).fit(as_task(Item(), loss=nn.CrossEntropyLoss()), Z, y).score(*two)"
         ),
         {
-            "engine: 'stacked' cannot": "# engine='stacked'",
+            "engine='stacked' cannot": "# engine='stacked'",
             "Use engine='auto'": (
                 "FurtherTraining('sgd', 0.1, epochs=1, engine='auto', "
                 "**once).fit(as_task(Item(), loss=nn.CrossEntropyLoss()), Z, y).score(*two)"

@@ -72,7 +72,7 @@ def removal():
     curves = {name: np.full((2, 3), 0.5) for name in NAMES}
     curve = RemovalCurve([0.1, 0.2], curves, np.full((2, 3), 0.6), np.full(3, 0.9), output="_$f$")
     RemovalCurveDisplay(curve).plot()
-    return [*NAMES, "_$f$"]
+    return [*NAMES, "_$f$ after retraining"]
 
 
 def lambda_path():

@@ -34,6 +34,7 @@ from influencekit.gradients.layers._reference import PAIR, TRIPLE, Reference, ag
 from influencekit.models._task import Task
 from influencekit.models.snapshot._repeats import State
 from influencekit.utils._torch import (
+    MODULE_LOCK,
     count_rows,
     count_saved_bytes,
     largest,
@@ -143,10 +144,11 @@ def _discover(task: Task, inputs: Any) -> Layout:
         for rows in ([first, second], [first, first])
     )
     alone = [select_rows(inputs, slice(i, i + 1), n) for i in (first, second)]
-    _refuse_replaced(task)
-    columns = _parameter_columns(task)
-    state = None if task.convex else State(task.module)
-    some = candidates(task, columns)
+    with MODULE_LOCK:  # a pass in another thread exchanges the module's parameters for a while
+        _refuse_replaced(task)
+        columns = _parameter_columns(task)
+        state = None if task.convex else State(task.module)
+        some = candidates(task, columns)
     known, ones = Reference.of(task, pair, alone, some)
     with count_saved_bytes(task.parameters.values()) as saved:
         outputs, calls = forward_recorded(task, some, twins)
