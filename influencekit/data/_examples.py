@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ class Examples:
         """Batches whose inputs are still positions in the source: a slice or an array."""
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}; accepted is 1 or more.")
-        for rows in list(chunks(self.n_examples, 1, batch_size))[skip:]:
+        for rows in islice(chunks(self.n_examples, 1, batch_size), skip, None):
             targets = None if self.targets is None else self.targets[rows]
             if targets is not None and targets.is_inference():  # unpickled under inference_mode
                 targets = targets.clone()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -25,7 +25,6 @@ from influencekit.gradients.layers._layout import REST, Layout, discover, forget
 from influencekit.gradients.layers._trust import Batch as CheckedBatch
 from influencekit.gradients.layers._trust import trusted_blocks
 from influencekit.models._task import Task
-from influencekit.models.snapshot._repeats import State
 from influencekit.utils._long_work import (
     format_bytes,
     held_memory,
@@ -175,8 +174,8 @@ class GradientEngine:
 
     def first_batch(
         self, examples: Examples, cotangent: CotangentFunction, keep_factors: bool = False
-    ) -> tuple[GradientFeatures, int, State | None] | None:
-        """Gradients of the first batch, how many examples make one, and the module as it was.
+    ) -> tuple[GradientFeatures, int, Callable[[], bool]] | None:
+        """Gradients of the first batch, how many examples make one, and if the module stays.
 
         The size of a batch comes from the layout, so nothing is computed twice. None where that
         does not tell it: where a cotangent may have several rows, and for sparse inputs.
@@ -188,7 +187,8 @@ class GradientEngine:
         sizes = layout.sizes[keep_factors]
         size = self.size_of_batch(examples, sizes.total, sizes.largest)
         batch = next(examples.batches(size))
-        return self.features(examples, batch, cotangent, keep_factors), size, layout.state
+        stays = layout.state.stays if layout.state is not None else lambda: True
+        return self.features(examples, batch, cotangent, keep_factors), size, stays
 
     def size_of_batch(self, examples: Examples, nbytes: int, largest: int = 1) -> int:
         """Number of examples in a batch, as given or from the bytes of one example's gradients.

@@ -17,7 +17,6 @@ from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._operations import Operations
 from influencekit.gradients._store import FeatureStore, pieces, require_disk, rows_of
 from influencekit.gradients._workers import as_made
-from influencekit.models.snapshot._repeats import State
 from influencekit.utils.validation import present
 
 __all__ = ["Gradients"]
@@ -71,7 +70,7 @@ class Gradients(Operations):
         self.parts: Sequence[GradientFeatures] | None = None
         self._function: Callable[[GradientFeatures], GradientFeatures] | None = None
         self._known: dict[Any, Tensor] = {}
-        self._ahead: list[tuple[GradientFeatures, State | None]] = []
+        self._ahead: list[tuple[GradientFeatures, Callable[[], bool]]] = []
         self._look(ahead and joblib.effective_n_jobs(None) == 1)
 
     def _look(self, ahead: bool = False) -> None:
@@ -81,8 +80,8 @@ class Gradients(Operations):
         if made is None:
             self.sample, self._batch_size = self.engine.first(*given)
         else:
-            features, self._batch_size, state = made
-            self._ahead, self.sample = [(features, state)], _copied(features[:1])
+            features, self._batch_size, stays = made
+            self._ahead, self.sample = [(features, stays)], _copied(features[:1])
         # a lone example is not computed again by its passes
         self._lone = self.sample if len(self) == 1 else None
 
@@ -144,8 +143,10 @@ class Gradients(Operations):
 
     def _made(self) -> GradientFeatures | None:
         """The first batch, if it was computed ahead and the module is as it was; once."""
-        features, state = self._ahead.pop() if self._ahead else (None, None)
-        return features if state is None or state.stays() else None
+        if not self._ahead:
+            return None
+        features, stays = self._ahead.pop()
+        return features if stays() else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_ahead": []}
