@@ -49,9 +49,7 @@ __all__ = ["Examples", "ExamplesList", "each", "make_examples", "open_examples"]
 
 
 class Examples:
-    """Examples in a fixed order, read in batches as often as needed.
-
-    Made by :func:`make_examples`.
+    """Examples in a fixed order of :func:`make_examples`, read in batches as often as needed.
 
     Parameters
     ----------
@@ -109,8 +107,8 @@ class Examples:
             raise ValueError(f"batch_size: got {batch_size}; accepted is 1 or more.")
         for rows in islice(chunks(self.n_examples, 1, batch_size), skip, None):
             targets = None if self.targets is None else self.targets[rows]
-            if targets is not None and targets.is_inference():  # unpickled under inference_mode
-                targets = targets.clone()
+            if targets is not None and targets.is_inference():
+                targets = targets.clone()  # unpickled under inference_mode
             yield Batch(rows if self.rows is None else self.rows[rows], targets, rows)
 
     @property

@@ -48,9 +48,9 @@ ROWS = [
         "Record weights alone, for RunAverage",
         "skorch_net(optimizer=torch.optim.ASGD, callbacks=[TrajectoryRecorder()]).fit(Z, y)",
         {
-            "or KeepCheckpoints.": (
+            "Record weights alone, for RunAverage: TrainerCheckpoints or KeepCheckpoints.": (
                 "net = skorch_net(optimizer=torch.optim.ASGD, callbacks=[KeepCheckpoints(n=8)])"
-                ".fit(Z, y); RunAverage().fit(net, Z, y)"
+                ".fit(Z, y); RunAverage().fit(net, Z, y)  # TrainerCheckpoints of a Trainer"
             ),
         },
     ),
