@@ -363,9 +363,12 @@ def training_gradients(
     return Gradients(engine, train, loss_cotangent(engine.task), shares=shares, ahead=ahead)
 
 
-def query_gradients(engine: GradientEngine, output: Any, queries: Examples) -> Gradients:
+def query_gradients(
+    engine: GradientEngine, output: Any, queries: Examples, ahead: bool = False
+) -> Gradients:
     """Gradients of the explained output ``f``, which is higher for a better model.
 
+    ``ahead`` computes their first batch immediately, for passes that take them as they are.
     Queries without targets use the model's prediction as target.
     """
     task, has_targets = engine.task, queries.targets is not None
@@ -375,7 +378,7 @@ def query_gradients(engine: GradientEngine, output: Any, queries: Examples) -> G
         return function(outputs, predicted_targets(task, outputs.detach()))
 
     explained = function if has_targets else of_prediction
-    return Gradients(engine, queries, output_cotangent(explained), ahead=True)
+    return Gradients(engine, queries, output_cotangent(explained), ahead=ahead)
 
 
 def training_weights(task: Task, train: Examples) -> Tensor:

@@ -75,7 +75,7 @@ class Gradients(Operations):
 
     def _look(self, ahead: bool = False) -> None:
         """Compute the gradients of the first example, whose size is assumed for each."""
-        given = (self.examples, self.cotangent, self.keep_factors)
+        self._ahead, given = [], (self.examples, self.cotangent, self.keep_factors)
         made = self.engine.first_batch(*given) if ahead else None
         if made is None:
             self.sample, self._batch_size = self.engine.first(*given)

@@ -154,3 +154,25 @@ def test_pieces_of_several_batches_have_the_products_of_dense_rows(name, monkeyp
         torch.testing.assert_close(
             found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max())
         )
+
+
+@pytest.mark.filterwarnings("ignore:model. the trainable parameters")
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_what_keeps_factors_takes_no_batch_of_another_size(name):
+    task, examples = _problem(name)
+    # dense rows take less than factors where kernels are small: other sizes make other batches
+    engine = GradientEngine(task, max_memory=400_000)
+    made = Gradients(engine, examples, loss_cotangent(task), ahead=True)
+    found = made.along(made.cotangent, keep_factors=True)
+    products = found.dot(found)
+    expected = []
+    for i in range(len(examples)):
+        (batch,) = examples.take([i]).batches(1)
+        loss = nn.functional.cross_entropy(task.module(batch.inputs), batch.targets)
+        grads = torch.autograd.grad(loss, list(task.parameters.values()), allow_unused=True)
+        pairs = zip(grads, task.parameters.values(), strict=True)
+        expected.append(
+            torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
+        )
+    rows = torch.stack(expected)
+    torch.testing.assert_close(products.float(), rows @ rows.T, rtol=1e-4, atol=1e-4)

@@ -85,7 +85,7 @@ def test_checks_pass_few_rows(make, monkeypatch):
     SEEN.clear()
     GradDot(output="neg_loss").fit(task, x[6:], y[6:]).score(x[:6], y[:6])
     # gradients of all rows, and in so small a problem a check of all rows in the same graph
-    assert sum(SEEN) - 26 <= MOST[make][0], SEEN
+    assert sum(SEEN) - 26 <= MOST[make][0], str(SEEN)
     assert sum(back) - 2 * 26 <= MOST[make][1]
 
 

@@ -50,7 +50,10 @@ class ProductsWithTraining(Fitted):
 
     def products(self, queries: Examples) -> tuple[Gradients, Tensor]:
         """The queries' gradients, and their dot products with the training gradients, float64."""
-        train, gradients = self.held(), query_gradients(self.train.engine, self.output, queries)
+        train, gradients = (
+            self.held(),
+            query_gradients(self.train.engine, self.output, queries, ahead=True),
+        )
         return gradients, gradients.dot(train, products=self.train.sample.dtype)
 
     def held(self) -> Gradients:
@@ -101,7 +104,10 @@ class FirstOrder(ProductsWithTraining):
         if n * len(queries) <= _BLOCK:
             yield self.scores(queries)
             return
-        train, gradients = self.held(), query_gradients(self.train.engine, self.output, queries)
+        train, gradients = (
+            self.held(),
+            query_gradients(self.train.engine, self.output, queries, ahead=True),
+        )
         gradients = gradients.held(self.train.engine.kept_memory)
         for rows in chunks(n, len(queries), _BLOCK):
             products = gradients.dot(train.take(rows), products=self.train.sample.dtype)
