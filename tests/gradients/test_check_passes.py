@@ -1,12 +1,14 @@
 """How many rows the checks of a model's gradients take, and when they are done again."""
 
 import copy
+from weakref import WeakSet
 
 import pytest
 import torch
 from torch import nn
 
 from influencekit import GradDot, as_task
+from influencekit.attributors.first_order import _first_order
 from influencekit.data._examples import make_examples
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._engine import GradientEngine
@@ -82,6 +84,7 @@ def test_checks_pass_few_rows(make, monkeypatch):
 
     task = as_task(net, loss=nn.CrossEntropyLoss())
     monkeypatch.setattr(torch.autograd, "grad", counted)
+    monkeypatch.setattr(_first_order, "_WAITING", WeakSet())  # fitted by other tests
     SEEN.clear()
     GradDot(output="neg_loss").fit(task, x[6:], y[6:]).score(x[:6], y[:6])
     # gradients of all rows, and in so small a problem a check of all rows in the same graph
