@@ -72,7 +72,7 @@ class JoinedBlock(Block):
         return out.flatten(0, 1)
 
     def put(self, out: Tensor, *, add: bool) -> None:
-        for start, group in self._by_start().items():
+        for start, group in self.by_start().items():
             columns = out[:, :, start : start + group[0].spec.width]
             # entries of an embedding are added in place to rows that are there already
             for i, part in enumerate(sorted(group, key=lambda b: isinstance(b, IndexBlock))):
@@ -80,14 +80,14 @@ class JoinedBlock(Block):
 
     def with_dense_parts(self) -> JoinedBlock:
         """The same gradients, a dense block for each place."""
-        groups = self._by_start()
+        groups = self.by_start()
         return self.with_places([_dense(group) for group in groups.values()], list(groups))
 
     def with_places(self, parts: Sequence[Block], starts: Sequence[int]) -> JoinedBlock:
         """A block of the same columns, of other parts at other places."""
         return JoinedBlock(self.spec, parts, starts)
 
-    def _by_start(self) -> dict[int, list[Block]]:
+    def by_start(self) -> dict[int, list[Block]]:
         """The parts of each place."""
         groups: dict[int, list[Block]] = {}
         for start, part in zip(self.starts, self.parts, strict=True):
@@ -97,16 +97,16 @@ class JoinedBlock(Block):
     def add_dot(
         self, other: Block, out: Tensor, workspace: int = WORKSPACE, route: str = "auto"
     ) -> None:
-        others = _places_of(other, self._by_start())
-        for start, group in self._by_start().items():
+        others = _places_of(other, self.by_start())
+        for start, group in self.by_start().items():
             _add_dot_of_place(group, others[start], out, workspace, route)
 
     def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:
-        norms = (_squared_norms(group, workspace) for group in self._by_start().values())
+        norms = (_squared_norms(group, workspace) for group in self.by_start().values())
         return reduce(torch.add, norms)
 
     def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:
-        for start, group in self._by_start().items():
+        for start, group in self.by_start().items():
 
             def own(first: int, last: int, start: int = start) -> Tensor:
                 return rows(start + first, start + last)
@@ -157,7 +157,7 @@ class DenseRows:
 
 def _groups(block: Block) -> dict[int, list[Block]]:
     """The parts of each place."""
-    return block._by_start() if isinstance(block, JoinedBlock) else {0: [block]}  # noqa: SLF001  of its own kind
+    return block.by_start() if isinstance(block, JoinedBlock) else {0: [block]}
 
 
 def _put(group: Sequence[Block], out: Tensor) -> None:
@@ -181,7 +181,7 @@ def _dense(group: Sequence[Block]) -> DenseBlock:
 def _places_of(block: Block, like: dict[int, list[Block]]) -> dict[int, list[Block]]:
     """A block cut at the places of another of the same parameters."""
     if isinstance(block, JoinedBlock):
-        return block._by_start()  # noqa: SLF001  of its own kind
+        return block.by_start()
     rows = block.dense().unflatten(0, (block.n_examples, block.rows_per_example))
     return {
         start: [DenseBlock(group[0].spec, rows[:, :, start : start + group[0].spec.width])]
