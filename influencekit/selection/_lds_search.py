@@ -35,7 +35,7 @@ from influencekit.selection._ground_truth import (
     kept_together,
 )
 from influencekit.selection._scorer import FitCache
-from influencekit.selection._shared_study import open_study, question, quiet_optuna, study_lock
+from influencekit.selection._shared_study import open_study, question, quiet_optuna
 from influencekit.selection._space import (
     UNDAMPED,
     check_space,
@@ -44,7 +44,7 @@ from influencekit.selection._space import (
     recorded,
     trial_results,
 )
-from influencekit.selection._storage import check_storage
+from influencekit.selection._storage import check_storage, study_lock
 from influencekit.training._diverged import ON_NAN
 from influencekit.training.subsets._retrain import retrain_on_subsets
 from influencekit.training.subsets._subset_outputs import SubsetOutputs, warn_of_settings

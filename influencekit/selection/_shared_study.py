@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
@@ -21,11 +16,12 @@ from torch import nn
 from influencekit.damping._grid import damping_name
 from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.models._task import Task, TaskList
+from influencekit.selection._storage import study_lock
 from influencekit.training._behavior import task_behavior
 from influencekit.training._fingerprint import fingerprint
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
 
-__all__ = ["open_study", "question", "quiet_optuna", "study_lock"]
+__all__ = ["open_study", "question", "quiet_optuna"]
 
 
 #: Number of examples read at once: part of the fingerprint, so it must never change.
@@ -191,8 +187,8 @@ def _distributions(space: Mapping[str, BaseDistribution] | None) -> Any:
 
 #: Attribute of a study: the fingerprints of its search, and the seeds of its attributor.
 QUESTION = "influencekit_question"
-#: Seconds to wait for other processes that open a study, and for SQLite's own lock.
-_LOCK_SECONDS, _SQLITE_SECONDS = 600, 120
+#: Seconds to wait for SQLite's own lock.
+_SQLITE_SECONDS = 120
 
 
 def open_study(
@@ -229,14 +225,26 @@ def open_study(
         study = optuna.create_study(study_name=study_name, sampler=sampler, direction="maximize")
         return study, seeds
     with study_lock(storage, study_name):
-        study = optuna.create_study(
+        study = _created(storage, study_name, sampler)
+        return study, {**seeds, **_agree(study, asked, seeds)}
+
+
+def _created(
+    storage: Any, study_name: str | None, sampler: optuna.samplers.BaseSampler | None
+) -> optuna.Study:
+    try:
+        return optuna.create_study(
             storage=_patient(storage),
             sampler=sampler,
             study_name=study_name,
             direction="maximize",
             load_if_exists=True,
         )
-        return study, {**seeds, **_agree(study, asked, seeds)}
+    except optuna.exceptions.StorageInternalError as error:
+        raise ValueError(
+            f"storage: the study {study_name!r} cannot be opened in it ({error.__cause__}); "
+            "accepted is storage that Optuna has made completely. Give another, or a new file."
+        ) from error
 
 
 @contextmanager
@@ -248,40 +256,6 @@ def quiet_optuna() -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(before)
-
-
-@contextmanager
-def study_lock(storage: Any, study_name: str | None) -> Iterator[None]:
-    """Keep other processes of this machine from opening the same study while inside.
-
-    Parameters
-    ----------
-    storage : str, optuna storage or None
-        The lock of an SQLite file is a file next to it; other locks are in the folder of temporary
-        files.
-    study_name : str or None
-    """
-    if storage is None:
-        yield
-        return
-    with FileLock(_lock_path(storage, study_name), timeout=_LOCK_SECONDS):
-        yield
-
-
-def _lock_path(storage: Any, study_name: str | None) -> Path:
-    url = _url(storage)
-    kind, _, database = url.partition(":///")
-    database = database.split("?")[0]
-    if kind.startswith("sqlite") and database and not database.startswith((":memory:", "file:")):
-        return Path(f"{os.path.abspath(database)}.lock")
-    user = getattr(os, "getuid", lambda: "")()  # another user's lock could not be opened
-    key = hashlib.sha256(f"{user} {study_name}".encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"influencekit-study-{key}.lock"
-
-
-def _url(storage: Any) -> str:
-    url = storage if isinstance(storage, str) else getattr(storage, "url", "")
-    return url if isinstance(url, str) else ""
 
 
 def _patient(storage: Any) -> Any:

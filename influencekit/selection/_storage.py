@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 
-__all__ = ["check_storage"]
+from influencekit.utils._files import remove_once, unfinished_name
 
-_SQLITE = "sqlite:///"
+__all__ = ["check_storage", "study_lock"]
+
+#: Seconds to wait for other processes that open a study.
+_LOCK_SECONDS = 600
 
 
 def check_storage(storage: Any) -> None:
@@ -28,11 +37,11 @@ def check_storage(storage: Any) -> None:
     if not isinstance(storage, str):
         return
     file = _file(storage)
-    if file is not None:
-        folder = os.path.dirname(os.path.abspath(file))
-        if not os.path.isdir(folder):
-            raise _unusable(storage, f"the folder {folder} does not exist")
+    if file is not None and not file.parent.is_dir():
+        raise _unusable(storage, f"the folder {file.parent} does not exist")
     try:
+        if file is not None:
+            _make(storage, file)
         optuna.storages.get_storage(storage)
         if file is not None:
             _try_to_write(file)
@@ -40,14 +49,62 @@ def check_storage(storage: Any) -> None:
         raise _unusable(storage, f"{type(error).__name__}: {error}") from error
 
 
-def _file(storage: str) -> str | None:
-    """Path of an SQLite file; None for other storage and for memory."""
-    path = storage.removeprefix(_SQLITE).split("?")[0]
-    named = storage.startswith(_SQLITE) and path and not path.startswith((":memory:", "file:"))
-    return path if named else None
+def _file(storage: Any) -> Path | None:
+    """An SQLite file; None for other storage and for memory."""
+    url = storage if isinstance(storage, str) else getattr(storage, "url", "")
+    kind, _, path = url.partition(":///") if isinstance(url, str) else ("", "", "")
+    path = path.split("?")[0]
+    named = kind.startswith("sqlite") and path and not path.startswith((":memory:", "file:"))
+    return Path(os.path.abspath(path)) if named else None
 
 
-def _try_to_write(path: str) -> None:
+def _make(storage: str, file: Path) -> None:
+    """Give a new file its name when all tables and indexes are in it.
+
+    Optuna makes them one by one and does not add an index that a kill has left out, without which
+    two studies can have one name.
+    """
+    with study_lock(storage, None):
+        if file.exists() and file.stat().st_size:
+            return
+        remove_once(str(file.parent))
+        own = file.with_name(f"{unfinished_name()}{file.suffix}")
+        try:
+            kind = storage.partition(":///")[0]
+            optuna.storages.RDBStorage(f"{kind}:///{own}").engine.dispose()
+            os.replace(own, file)
+        finally:
+            own.unlink(missing_ok=True)
+
+
+@contextmanager
+def study_lock(storage: Any, study_name: str | None) -> Iterator[None]:
+    """Keep other processes of this machine from opening the same study while inside.
+
+    Parameters
+    ----------
+    storage : str, optuna storage or None
+        The lock of an SQLite file is a file next to it; other locks are in the folder of temporary
+        files.
+    study_name : str or None
+    """
+    if storage is None:
+        yield
+        return
+    with FileLock(_lock_path(storage, study_name), timeout=_LOCK_SECONDS):
+        yield
+
+
+def _lock_path(storage: Any, study_name: str | None) -> Path:
+    file = _file(storage)
+    if file is not None:
+        return file.with_name(f"{file.name}.lock")
+    user = getattr(os, "getuid", lambda: "")()  # another user's lock could not be opened
+    key = hashlib.sha256(f"{user} {study_name}".encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"influencekit-study-{key}.lock"
+
+
+def _try_to_write(path: Path) -> None:
     """Take the right to write, and give it back without a change."""
     connection = sqlite3.connect(path, timeout=60, isolation_level=None)
     try:
