@@ -123,11 +123,12 @@ class _Allocated(ctypes.Structure):
 
 
 def return_freed(at_least: int) -> None:
-    """Give freed arrays back to the system, if the C library (glibc) keeps so many bytes of them.
+    """Give freed arrays back to the system, if the C library (glibc) keeps many of them.
 
     Parameters
     ----------
     at_least : int
+        Bytes of freed arrays; fewer may stay.
     """
     library = _glibc()
     if library is not None and library.mallinfo2().fordblks >= at_least:
