@@ -70,8 +70,27 @@ class _MatrixMoments(BlockMoments):
         if not block.has_factors:  # not called in this batch: zeros
             return
         self.single = self.single and block.length == 1
-        roots, each = weights.sqrt().to(block.dtype), weights[:, None].expand(block.a.shape[:2])
         reached = reached_positions(block.spec, block.b)
+        if reached is None and bool((weights == weights[0]).all()):
+            self._add_equal(block, float(weights[0]))
+        else:
+            self._add_weighted(block, weights, reached)
+
+    def _add_equal(self, block: Any, weight: float) -> None:
+        """Add examples of one weight, whose factors are read as they are."""
+        rows, size = block.a.flatten(0, 1), self.spec.d_in
+        self.count += weight * len(rows)
+        # A = w/W Σ_it (a_it, 1) (a_it, 1)ᵀ, and B = w/W Σ_irt b_irt b_irtᵀ
+        self.inputs[:size, :size] += _gram(rows).mul_(weight)
+        if self.spec.has_bias:
+            sums = rows.sum(0).to(torch.float64) * weight
+            self.inputs[:size, size] += sums
+            self.inputs[size, :size] += sums
+            self.inputs[size, size] += weight * len(rows)
+        self.outputs += _gram(block.b).mul_(weight)
+
+    def _add_weighted(self, block: Any, weights: Tensor, reached: Tensor | None) -> None:
+        roots, each = weights.sqrt().to(block.dtype), weights[:, None].expand(block.a.shape[:2])
         each = each if reached is None else each * reached
         self.count += float(each.sum())
         shares = each.sqrt().to(block.dtype)[:, :, None]
