@@ -21,6 +21,7 @@ from influencekit.curvature._spectrum import (
 )
 from influencekit.curvature.exact._exact import decompose
 from influencekit.curvature.kronecker._binned import choosing_path
+from influencekit.curvature.kronecker._one_damping import indicators_at
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
 from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
@@ -29,6 +30,7 @@ from influencekit.exceptions import LambdaPathWarning, warn_user
 __all__ = [
     "DAMPING_RANGE",
     "auto_damping",
+    "damping_from",
     "damping_range",
     "gram_damping",
     "sketch_damping",
@@ -43,6 +45,8 @@ VANISHING = 1e-20
 COSINE_OF_BEST_DAMPING = 0.57
 #: Mean ξ below which rounding and noise of small eigenvalues dominated scores, as measured.
 LEAST_XI = 0.3
+#: How far indicators of leading coordinates may be from those of all, which is far less.
+_CLEAR = 0.05
 #: Precision of the damping, in log λ.
 _ROOT_WIDTH = 1e-3
 #: Share of a gradient's squared norm that is not rounding, in single precision either.
@@ -75,6 +79,23 @@ def auto_damping(fitted: FittedCurvature) -> float:
 @auto_damping.register
 def _of_spectrum(fitted: Spectrum) -> float:
     return max(spectrum_damping(fitted), fitted.floor)
+
+
+def damping_from(fitted: FittedCurvature, least: float) -> float:
+    """The larger of ``auto_damping(fitted)`` and ``least``, without a search where that is enough.
+
+    Parameters
+    ----------
+    fitted : FittedCurvature
+    least : float
+
+    Returns
+    -------
+    float
+    """
+    if auto_damping.dispatch(type(fitted)) is _of_spectrum and isinstance(fitted, Spectrum):
+        return max(spectrum_damping(fitted, least), fitted.floor)
+    return max(auto_damping(fitted), least)
 
 
 @auto_damping.register
@@ -114,7 +135,7 @@ def damping_range(eigenvalues: Any) -> tuple[float, float]:
     return DAMPING_RANGE[0] * largest, DAMPING_RANGE[1] * largest
 
 
-def spectrum_damping(spectrum: Spectrum) -> float:
+def spectrum_damping(spectrum: Spectrum, least: float = 0.0) -> float:
     """Damping at which scores have a cosine of 0.57 with Grad-Dot, and ξ is at least 0.3.
 
     Both are means over up to 100 training examples as queries (as few as 50 where K-FAC and EK-FAC
@@ -127,6 +148,8 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     Parameters
     ----------
     spectrum : Spectrum
+    least : float, default=0.0
+        Returned if it is larger.
 
     Returns
     -------
@@ -135,7 +158,15 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     low, high = damping_range(spectrum.unordered[0])
     sizes = spectrum.row_sizes()
     columns = sample_rows(sizes, spectrum.most_rows)
-    path = _path(spectrum, columns, sample_rows(sizes[columns], spectrum.n_queries))
+    rows = sample_rows(sizes[columns], spectrum.n_queries)
+    sample = _sample(spectrum, columns)
+    if low < least < high and _is_enough(sample, rows, least):
+        return least
+    return max(_searched(spectrum, _path(sample, rows), low, high), least)
+
+
+def _searched(spectrum: Spectrum, path: DampingPath, low: float, high: float) -> float:
+    """Damping at which both indicators reach their levels."""
     cosines = grad_dot_cosines(path)
 
     @cache  # the ends are asked for several times, and each is a pass over the training examples
@@ -157,16 +188,39 @@ def spectrum_damping(spectrum: Spectrum) -> float:
 
 
 @singledispatch
-def _path(spectrum: Spectrum, columns: torch.Tensor, rows: torch.Tensor) -> DampingPath:
-    """Training examples ``columns``, with ``rows`` of them as queries."""
-    return spectrum.restrict(columns).train_path(rows)
+def _sample(spectrum: Spectrum, columns: torch.Tensor) -> Spectrum:
+    """The same curvature with the training examples ``columns`` only."""
+    return spectrum.restrict(columns)
+
+
+@_sample.register
+def _as_kept(spectrum: KroneckerSpectrum, columns: torch.Tensor) -> Spectrum:
+    return spectrum.narrow(columns)
+
+
+@singledispatch
+def _path(sample: Spectrum, rows: torch.Tensor) -> DampingPath:
+    """Training examples, with ``rows`` of them as queries."""
+    return sample.train_path(rows)
 
 
 @_path.register
-def _by_layers(
-    spectrum: KroneckerSpectrum, columns: torch.Tensor, rows: torch.Tensor
-) -> DampingPath:
-    return choosing_path(spectrum.narrow(columns), rows)
+def _by_layers(sample: KroneckerSpectrum, rows: torch.Tensor) -> DampingPath:
+    return choosing_path(sample, rows)
+
+
+def _is_enough(sample: Spectrum, rows: torch.Tensor, damping: float) -> bool:
+    """Whether both indicators are clearly above their levels, as far as it is quickly found out.
+
+    Both rise with the damping, so that a search would end below it.
+    """
+    if not isinstance(sample, KroneckerSpectrum):
+        return False
+    found = indicators_at(sample, rows, damping)
+    if found is None:
+        return False
+    cosine, xi = map(_mean, found)
+    return cosine > COSINE_OF_BEST_DAMPING + _CLEAR and xi > LEAST_XI + _CLEAR
 
 
 def _mean(values: np.ndarray) -> float:

@@ -12,6 +12,7 @@ from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.damping._default import (
     VANISHING,
     auto_damping,
+    damping_from,
     damping_range,
 )
 from influencekit.damping._least import AT_OPTIMUM, least_damping
@@ -39,10 +40,9 @@ def default_damping(fitted: FittedCurvature, task: Task, ratio: float, moved: bo
     """
     if not moved and needs_no_damping(task, ratio):
         return convex_damping(fitted)
-    damping = auto_damping(fitted)
     if moved or not isinstance(fitted, Spectrum):
-        return damping
-    damping = max(damping, least_damping(fitted.settings, fitted, ratio))
+        return auto_damping(fitted)
+    damping = damping_from(fitted, least_damping(fitted.settings, fitted, ratio))
     return min(damping, most_damping(fitted, task, ratio))
 
 

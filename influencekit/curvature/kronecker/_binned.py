@@ -21,7 +21,14 @@ from influencekit.curvature.kronecker._spectrum import KroneckerPath, KroneckerS
 from influencekit.curvature.kronecker._store import dense_room, repeats
 from influencekit.gradients._gradients import Gradients
 
-__all__ = ["BinnedPath", "choosing_path"]
+__all__ = [
+    "BinnedPath",
+    "choosing_path",
+    "dense_layers",
+    "dense_parts",
+    "path_of_others",
+    "put_rows",
+]
 
 #: Bins for each factor of ten, and powers of ten below the largest eigenvalue that they cover.
 _BINS, _DECADES = 20, 9
@@ -99,20 +106,33 @@ def choosing_path(spectrum: KroneckerSpectrum, rows: Tensor) -> DampingPath:
     -------
     DampingPath
     """
+    train, names = spectrum.train, dense_layers(spectrum, rows)
+    needed = 2 * (_DECADES * _BINS + 1) * len(rows) * len(train) * train.sample.dtype.itemsize
+    if not names or needed > dense_room(train):
+        return spectrum.train_path(rows)
+    weights = spectrum.problem.example_weights
+    rest = path_of_others(spectrum, rows, names)
+    return BinnedPath(spectrum, rest, *_summed(spectrum, rows, names), weights)
+
+
+def dense_layers(spectrum: KroneckerSpectrum, rows: Tensor) -> list[str]:
+    """Layers whose dense coordinates are made to choose a damping, once; of these queries."""
     train = spectrum.train
-    names = [
+    return [
         name
         for name, block in train.sample.blocks.items()
-        if repeats(block) and len(rows) * block.dense_bytes <= dense_room(train) // 2
+        if train.is_held
+        and repeats(block)
+        and len(rows) * block.dense_bytes <= dense_room(train) // 2
     ]
-    needed = 2 * (_DECADES * _BINS + 1) * len(rows) * len(train) * train.sample.dtype.itemsize
-    if not names or not train.is_held or needed > dense_room(train):
-        return spectrum.train_path(rows)
+
+
+def path_of_others(spectrum: KroneckerSpectrum, rows: Tensor, names: list[str]) -> KroneckerPath:
+    """The path of the layers that are not in ``names``."""
     others = copy.copy(spectrum)
     others.bases = {k: basis for k, basis in spectrum.bases.items() if k not in names}
-    weights = spectrum.problem.example_weights
-    rest = KroneckerPath(others, _without(train, names).take(rows), weights)
-    return BinnedPath(spectrum, rest, *_summed(spectrum, rows, names), weights)
+    queries = _without(spectrum.train, names).take(rows)
+    return KroneckerPath(others, queries, spectrum.problem.example_weights)
 
 
 def _without(kept: Gradients, names: list[str]) -> Gradients:
@@ -146,11 +166,11 @@ def _summed(
         shares = torch.stack([data[columns][order], (data * above)[columns][order]])
         both = like.new_empty(2 * len(rows), len(order))
         left, weighted = both.chunk(2)
-        _put_rows(train, name, order, rows, left)
+        put_rows(train, name, order, rows, left)
         for b, place in places:
             squares[:, b] += shares[:, place] @ left[:, place].to(shares.dtype).square().mT
         weighted.copy_(_normal(left * above[columns][order].to(left)))
-        for at, right in _dense_parts(train, name, order):
+        for at, right in dense_parts(train, name, order):
             for b, place in places:
                 products[b, :, at].addmm_(both[:, place], right[:, place].mT)
     return values, variances, products.unflatten(1, (2, -1)), squares
@@ -169,7 +189,7 @@ def _normal(numbers: Tensor) -> Tensor:
     return F.hardshrink(numbers, least)
 
 
-def _put_rows(train: Gradients, name: str, order: Tensor, rows: Tensor, out: Tensor) -> None:
+def put_rows(train: Gradients, name: str, order: Tensor, rows: Tensor, out: Tensor) -> None:
     """Write a layer's dense coordinates of some examples, in an order."""
     for at, features in train:
         inside = (rows >= at.start) & (rows < at.stop)
@@ -178,7 +198,7 @@ def _put_rows(train: Gradients, name: str, order: Tensor, rows: Tensor, out: Ten
             out[inside] = _normal(dense.index_select(1, order))
 
 
-def _dense_parts(train: Gradients, name: str, order: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def dense_parts(train: Gradients, name: str, order: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Dense coordinates of a layer in an order, of some examples at a time."""
     block = train.sample.blocks[name]
     size = min(len(train), max(1, _PART_BYTES // block.dense_bytes))
