@@ -22,7 +22,7 @@ from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.utils._long_work import chunks
 from influencekit.utils.validation import present
 
-__all__ = ["Tile", "add_products", "plan_tiles"]
+__all__ = ["Tile", "add_products", "plan_tiles", "scaled"]
 
 #: Side length of the first tile; each later one is as long as all before it together.
 _FIRST_SIDE = 64
@@ -189,7 +189,9 @@ def add_products(
     workspace : int
         Bytes for intermediates.
     """
-    if isinstance(query, IndexBlock) and isinstance(train, IndexBlock):
+    if isinstance(query, _Scaled):
+        query.add_dot(train, out, workspace, "dense")
+    elif isinstance(query, IndexBlock) and isinstance(train, IndexBlock):
         table = inverse.view(query.spec.d_out, -1).to(query.dtype)
         # b_it times the row e_it of M, the entry of position t
         scaled = query.b * table[query.index][:, None]
@@ -199,6 +201,15 @@ def add_products(
             _add_tile(tile, _factors(query), _factors(train), out, workspace)
     else:
         _add_dense(query, train, inverse, out, workspace)
+
+
+class _Scaled(DenseBlock):
+    """Dense coordinates of queries that are already multiplied with ``1 / (s + λ)``."""
+
+
+def scaled(query: Block, inverse: Tensor) -> Block:
+    """A block of queries for which :func:`add_products` makes no more dense rows."""
+    return _Scaled(query.spec, (query.dense() * inverse.to(query.dtype))[:, None])
 
 
 def _factors(block: Any) -> tuple[Tensor, Tensor]:

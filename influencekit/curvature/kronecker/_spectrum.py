@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,13 +24,15 @@ from influencekit.curvature._spectrum import (
     sample_rows,
 )
 from influencekit.curvature.kronecker._bases import BlockBasis
-from influencekit.curvature.kronecker._scores import Tile, add_products, plan_tiles
+from influencekit.curvature.kronecker._scores import Tile, add_products, plan_tiles, scaled
 from influencekit.curvature.kronecker._store import (
     most_queries,
     most_rows,
     multiplied_out,
+    repeats,
     rotate,
 )
+from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
 from influencekit.utils._long_work import chunks
 
@@ -38,6 +40,8 @@ __all__ = ["KroneckerPath", "KroneckerSpectrum"]
 
 #: Bytes of queries that may be sent to workers with each slice.
 _SENT = 2**27
+#: Bytes of dense queries that are kept for all slices.
+_QUERY_BYTES = 2**27
 #: Data's share of an eigenvalue, relative to the largest, that may be rounding of the factors.
 _ROUNDING = SMALLEST_ORDER * torch.finfo(torch.float64).eps
 
@@ -219,9 +223,36 @@ class KroneckerPath(DampingPath):
             for columns, found in spectrum.train.results(work):
                 out[:, columns] = found
         else:
+            queries = list(self._scaled(tables[1])) if self._fits else self.queries
             for columns, train in spectrum.train:
-                _add_products(*tables, self.queries, train, out[:, columns])
+                _add_products(*tables, queries, train, out[:, columns])
         return out
+
+    @property
+    def _fits(self) -> bool:
+        """Whether dense coordinates of the queries fit beside the pieces of the training side."""
+        blocks = self.queries.sample.blocks.values()
+        each = sum(block.dense_bytes for block in blocks if repeats(block))
+        pieces = self.spectrum.train.parts
+        several = pieces is None or len(pieces) > 1
+        return several and len(self.queries) * each <= _QUERY_BYTES
+
+    def _scaled(self, inverse: Tensor) -> Iterator[tuple[slice, GradientFeatures]]:
+        """Queries, with layers whose dense rows are needed times ``1 / (s + λ)``, once."""
+        bases = self.spectrum.bases
+        for rows, features in self.queries:
+            yield (
+                rows,
+                features.with_blocks(
+                    {
+                        name: scaled(block, inverse[bases[name].columns])
+                        if repeats(block)
+                        else block
+                        for name, block in features.blocks.items()
+                        if name in bases
+                    }
+                ),
+            )
 
     def xi(self, dampings: ArrayLike) -> np.ndarray:
         t1, t2, t3 = self.power_sums(np.atleast_1d(np.asarray(dampings, dtype=np.float64)))
