@@ -10,8 +10,10 @@ from torch import nn
 
 from influencekit import InfluenceFunction, as_task
 from influencekit.curvature import EKFAC, KFAC
-from influencekit.curvature.kronecker import _binned, _store
+from influencekit.curvature.kronecker import _binned, _spectrum, _store
+from influencekit.curvature.kronecker._moments import moments_of
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
+from influencekit.gradients.blocks._base import BlockSpec
 from influencekit.gradients.blocks._outer import OuterBlock
 from tests.curvature._dense_reference import loss_gradients
 from tests.curvature.test_kronecker import N, Setting
@@ -37,6 +39,43 @@ def test_scores_in_both_forms_are_those_of_the_dense_inverse(
     wanted = -q @ inverse @ g.T * s.weights
     found = spectrum.path(s.queries).scores(0.1)
     np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [KFAC, EKFAC])
+@pytest.mark.parametrize("name", ["sequence", "conv"])
+def test_queries_made_dense_once_have_the_scores_of_the_dense_inverse(name, kind, monkeypatch):
+    """The training side comes in several slices."""
+    s = Setting(name)
+    spectrum = kind("empirical").factorize(s.problem)
+    (features,) = (features for _, features in spectrum.train)
+    spectrum.train = spectrum.train.kept([features[:7], features[7:20], features[20:]])
+    inverse = spectrum.solve(torch.eye(len(s.penalty), dtype=torch.float64), 0.1).numpy()
+    g, q = s.gradients()
+    wanted = -q @ inverse @ g.T * s.weights
+    for room, once in ((0, False), (2**27, True)):
+        monkeypatch.setattr(_spectrum, "_QUERY_BYTES", room)
+        path = spectrum.path(s.queries)
+        assert path._fits == once
+        np.testing.assert_allclose(path.scores(0.1), wanted, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_factors_of_equal_weights_are_sums_over_examples_and_positions(has_bias):
+    torch.manual_seed(0)
+    a, b = torch.randn(5, 3, 4, dtype=torch.float64), torch.randn(5, 2, 3, 6, dtype=torch.float64)
+    spec = BlockSpec("", (), 6, 4, has_bias)
+    unequal = [0.2, 0.1, 0.3, 0.4, 0.0]
+    sums = [moments_of(spec, 0, False, a[:0]) for _ in range(2)]
+    sums[0].add(OuterBlock(spec, a, b), torch.full((5,), 0.2, dtype=torch.float64))
+    sums[1].add(OuterBlock(spec, a, b), torch.tensor(unequal, dtype=torch.float64))
+    with_one = torch.cat([a, a.new_ones(5, 3, 1)], dim=2) if has_bias else a
+    for one, weights in zip(sums, ([0.2] * 5, unequal), strict=True):
+        w = torch.tensor(weights, dtype=torch.float64)
+        inputs = torch.einsum("i,itj,itk->jk", w, with_one, with_one)
+        outputs = torch.einsum("i,irtj,irtk->jk", w, b, b)
+        torch.testing.assert_close(one.inputs, inputs, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(one.outputs, outputs, rtol=1e-12, atol=1e-14)
+        assert one.count == pytest.approx(3 * float(w.sum()), rel=1e-12)
 
 
 @pytest.mark.parametrize("fisher", ["signs", "sampled"])
