@@ -230,7 +230,7 @@ class KroneckerPath(DampingPath):
 
     @property
     def _fits(self) -> bool:
-        """Whether dense coordinates of the queries fit beside the pieces of the training side."""
+        """Whether dense queries fit, and several pieces of the training side would make them."""
         blocks = self.queries.sample.blocks.values()
         each = sum(block.dense_bytes for block in blocks if repeats(block))
         pieces = self.spectrum.train.parts
