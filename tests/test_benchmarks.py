@@ -63,7 +63,7 @@ LONG = {
 def test_the_quick_run_of_every_study(name, folder, monkeypatch):
     monkeypatch.delenv("INFLUENCEKIT_DATA", raising=False)
     monkeypatch.setattr(tensors, "FOLDER", folder / "models")
-    for needed in ("transformers", "peft") if name == "language_models" else ():
+    for needed in ("transformers", "peft") if name in ("language_models", "texts") else ():
         pytest.importorskip(needed, reason=f"{needed} is not installed")
     study = load(name)
     options = run_module.Options("quick", folder, say=lambda line: None)
