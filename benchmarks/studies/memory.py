@@ -17,7 +17,7 @@ METHODS = {
     **{f"{name}, 512": InfluenceFunction(name, projection_dim=512, random_state=0)
        for name in ("fisher", "ggn")},
     **{name: InfluenceFunction(name, 0.1, random_state=0)
-       for name in ("ekfac", "logra", "datainf", "cg", "nystroem")},
+       for name in ("ekfac", "logra", "datainf", "cg", "nystroem", "arnoldi")},
 }  # fmt: skip
 NETS = {  # with a width: 4 is the net of the warm-up
     "MLP": (lambda width=64: nets.MLP([64, 4 * width, width, 2]), lambda n: torch.randn(n, 64)),

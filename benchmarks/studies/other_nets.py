@@ -16,10 +16,11 @@ from benchmarks.problems.wide_nets import NETS, problem, rows_of
 WAYS = ("ours", "vmap", "loop", "floor")
 
 
-def row(net, n, m, n_runs):
+def row(net, times, n, m, n_runs):
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     n, m = rows_of(net, n, m)
+    n *= times
     module, x, y = problem(net, n + m)
     failed = {}
 
@@ -59,8 +60,8 @@ def tables(rows):
 
 
 STUDY = Study(
-    __doc__, row, {"net": list(NETS)}, {"n": None, "m": None, "n_runs": 1},
-    quick=Size({"net": ["LSTM"]}, {"n": 6, "m": 2, "n_runs": 1}),
-    small=Size({"net": ["ResNet-9", "LSTM"]}, {"n": 60, "m": 6, "n_runs": 1}),
-    tables=tables, key="other_nets/{net}", fresh=True, limit=600,
+    __doc__, row, {"times": [1, 10], "net": list(NETS)}, {"n": None, "m": None, "n_runs": 3},
+    quick=Size({"times": [1], "net": ["LSTM"]}, {"n": 6, "m": 2, "n_runs": 1}),
+    small=Size({"times": [1], "net": ["ResNet-9", "LSTM"]}, {"n": 60, "m": 6, "n_runs": 1}),
+    tables=tables, key="other_nets/{net}/{times}", fresh=True, limit=900,
 )  # fmt: skip

@@ -23,6 +23,8 @@ __all__ = ["Gradients"]
 
 #: Times ``held_memory`` up to which gradients go to the disk; larger ones are computed again.
 _SPILLED = 64
+#: Freed arrays may take this part of ``held_memory``: a quarter makes passes half as slow again.
+_FREED = 2
 
 
 class Gradients(Operations):
@@ -121,6 +123,11 @@ class Gradients(Operations):
     def is_held(self) -> bool:
         """Whether passes do not run the model."""
         return self.parts is not None
+
+    @property
+    def most_freed(self) -> int:
+        """Bytes of freed arrays that the C library may keep."""
+        return self.engine.held_memory // _FREED
 
     @property
     def is_ahead(self) -> bool:

@@ -11,8 +11,12 @@ from torch import Tensor
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._notes import Notes
 from influencekit.gradients._workers import has_workers, in_slices, own_weights
+from influencekit.utils._long_work import return_freed
 
 __all__ = ["Passes"]
+
+#: Bytes of a batch after which freed arrays are counted, which takes a moment.
+_LARGE = 2**20
 
 
 class Passes(ABC):
@@ -30,6 +34,11 @@ class Passes(ABC):
     @abstractmethod
     def is_held(self) -> bool:
         """Whether passes do not run the model."""
+
+    @property
+    @abstractmethod
+    def most_freed(self) -> int:
+        """Bytes of freed arrays that the C library may keep."""
 
     @property
     def is_shared(self) -> bool:
@@ -93,4 +102,6 @@ class Passes(ABC):
             mine = made if own is None else own(made)
             notes.add(notes.of(rows, mine))
             yield rows, features, mine
+            if features.nbytes >= _LARGE:
+                return_freed(self.most_freed)
         notes.close()

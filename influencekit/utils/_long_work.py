@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import logging
 import os
 import re
@@ -11,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import tqdm.auto
@@ -26,6 +28,7 @@ __all__ = [
     "one_notice",
     "parse_memory",
     "progress",
+    "return_freed",
 ]
 
 #: Bytes that choose a method, and bytes that are held, where ``max_memory`` is None. They do not
@@ -108,6 +111,38 @@ def parse_memory(max_memory: int | str | None) -> int:
 def held_memory(max_memory: int | str | None) -> int:
     """Bytes of all that may be held to save time: ``max_memory``, or 1 GiB where it is None."""
     return HELD if max_memory is None else parse_memory(max_memory)
+
+
+class _Allocated(ctypes.Structure):
+    """What glibc's ``mallinfo2`` tells of the heap."""
+
+    _fields_: ClassVar = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+        "fordblks", "keepcost",
+    )]  # fmt: skip
+
+
+def return_freed(at_least: int) -> None:
+    """Give freed arrays back to the system, if the C library (glibc) keeps many of them.
+
+    Parameters
+    ----------
+    at_least : int
+        Bytes of freed arrays; fewer may stay.
+    """
+    library = _glibc()
+    if library is not None and library.mallinfo2().fordblks >= at_least:
+        library.malloc_trim(0)
+
+
+@functools.cache
+def _glibc() -> Any:
+    """The C library of this process; None if it has other names for this."""
+    library: Any = ctypes.CDLL(None) if os.name == "posix" else None
+    if not hasattr(library, "mallinfo2") or not hasattr(library, "malloc_trim"):
+        return None
+    library.mallinfo2.restype = _Allocated
+    return library
 
 
 def memory_limit(max_memory: int | str | None, device: torch.device | None = None) -> int:

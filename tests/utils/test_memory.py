@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from influencekit.utils import _long_work
@@ -12,6 +17,7 @@ from influencekit.utils._long_work import (
     held_memory,
     memory_limit,
     parse_memory,
+    return_freed,
 )
 
 
@@ -68,3 +74,29 @@ def test_chunks_follow_each_other_within_the_budget(n, each, budget, sizes):
     found = list(chunks(n, each, budget))
     assert [part.stop - part.start for part in found] == sizes
     assert [i for part in found for i in range(n)[part]] == list(range(n))
+
+
+@pytest.mark.skipif(_long_work._glibc() is None, reason="needs glibc")
+def test_freed_arrays_go_back_to_the_system():
+    arrays = [np.ones(12_500) for _ in range(400)]  # 100 kB each: from the heap
+    before = resident()
+    del arrays[:-1]  # the last one may keep the heap from shrinking by itself
+    return_freed(0)
+    assert resident() < before - 3e7
+    assert arrays[-1].sum() == 12_500
+
+
+@pytest.mark.parametrize("at_least", [999, 1000, 1001])
+def test_few_freed_arrays_stay(at_least, monkeypatch):
+    trimmed = []
+    library = SimpleNamespace(
+        mallinfo2=lambda: SimpleNamespace(fordblks=1000), malloc_trim=trimmed.append
+    )
+    monkeypatch.setattr(_long_work, "_glibc", lambda: library)
+    return_freed(at_least)
+    assert len(trimmed) == (at_least <= 1000)
+
+
+def resident():
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature.low_rank._orthonormal import mix_rows
+from influencekit.utils._long_work import return_freed
 
 __all__ = ["RitzPairs", "extreme_eigenvalues", "lanczos", "normal_rows"]
 
@@ -107,6 +108,7 @@ def lanczos(
             block = _orthonormal(fresh, basis[:n])[: size - n]
     # u = Yᵀ Q, (rank, p), in the place of Q
     mix_rows(mixing[:, order].mT, basis[:n])
+    return_freed(basis.nbytes // 2)  # before the most memory is needed
     return RitzPairs(values[order], basis[: len(order)].clone(), residuals, products)
 
 
