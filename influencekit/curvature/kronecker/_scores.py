@@ -34,8 +34,8 @@ _FLOOR = 1e-2
 _RANK_OVERHEAD = 40
 #: Number of rows of left factors and columns of training examples multiplied at once.
 _LEFT_ROWS, _RIGHT_ROWS = 512, 1_024
-#: Queries are few if this times their number is at most the longer side of a tile; and bytes of their
-#: products with some rows, which stay in cache.
+#: Queries are few if this times their number is at most the longer side of a tile; and bytes of
+#: their products with some rows, which stay in cache.
 _FEW, _FEW_BYTES = 2, 2**21
 
 
