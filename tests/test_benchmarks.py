@@ -63,7 +63,7 @@ LONG = {
 def test_the_quick_run_of_every_study(name, folder, monkeypatch):
     monkeypatch.delenv("INFLUENCEKIT_DATA", raising=False)
     monkeypatch.setattr(tensors, "FOLDER", folder / "models")
-    for needed in ("transformers", "peft") if name == "language_models" else ():
+    for needed in ("transformers", "peft") if name in ("language_models", "texts") else ():
         pytest.importorskip(needed, reason=f"{needed} is not installed")
     study = load(name)
     options = run_module.Options("quick", folder, say=lambda line: None)
@@ -515,7 +515,8 @@ def test_a_folder_of_data_is_looked_through(some_data, capsys):
     assert "key y_test missing" in cifar and "X_test has shape (3, 28, 28), not (n, 32" in cifar
     assert "| column fine_aggregate missing |" in lines["uci_concrete/concrete.csv.gz"]
     assert "| unreadable: " in lines["sst2/train.tsv.gz"]
-    assert "| missing | atlas, language_models, sensitivity, trajectory" in lines["lm_stories260k"]
+    readers = "atlas, language_models, sensitivity, texts, trajectory"
+    assert f"| missing | {readers}" in lines["lm_stories260k"]
 
 
 def test_no_folder_of_data_is_said(tmp_path, monkeypatch):

@@ -5,23 +5,13 @@ and the standard error of the difference, by a bootstrap over subsets. The nets 
 rows; with more rows, draws differ less.
 """
 
-import numpy as np
-from scipy.stats import rankdata
-
 from benchmarks.harness import Size, Study, Table, number
+from benchmarks.measures.paired import bootstrapped
 from influencekit import InfluenceFunction
 from influencekit.curvature import EKFAC, KFAC
 from influencekit.datasets import load_ground_truth
 
 CURVATURES = {"EKFAC": EKFAC, "KFAC": KFAC}
-
-
-def correlations(sums, outputs):
-    """Spearman correlation of each query over subsets; both are (n_query, n_subsets)."""
-    a, b = (rankdata(rows, axis=1) for rows in (sums, outputs))
-    a, b = (rows - rows.mean(1, keepdims=True) for rows in (a, b))
-    lengths = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    return (a * b).sum(1) / np.where(lengths > 0, lengths, 1.0)
 
 
 def row(truth, curvature, fisher, n_samples, n_draws, n_bootstraps):
@@ -36,14 +26,12 @@ def row(truth, curvature, fisher, n_samples, n_draws, n_bootstraps):
 
     exact = sums("true", 1, 0)
     draws = [sums(fisher, n_samples, draw) for draw in range(n_draws)]
-    rng, n = np.random.default_rng(0), len(masks)
-    some = [np.arange(n), *(rng.integers(n, size=n) for _ in range(n_bootstraps))]
-    lds = np.array([[correlations(s[:, r], outputs[:, r]).mean() for r in some]
-                    for s in (exact, *draws)])  # fmt: skip
+    lds = bootstrapped([exact, *draws], outputs, n_bootstraps)
     differences = lds[1:] - lds[0]
     return {"exact": lds[0, 0], "lds": lds[1:, 0].mean(), "difference": differences[:, 0].mean(),
             "error": differences[:, 1:].mean(0).std(), "lowest": differences[:, 0].min(),
-            "highest": differences[:, 0].max(), "subsets": n, "rows": len(truth.X)}  # fmt: skip
+            "highest": differences[:, 0].max(), "subsets": len(masks),
+            "rows": len(truth.X)}  # fmt: skip
 
 
 def tables(rows):

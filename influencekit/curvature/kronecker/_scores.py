@@ -34,6 +34,9 @@ _FLOOR = 1e-2
 _RANK_OVERHEAD = 40
 #: Number of rows of left factors and columns of training examples multiplied at once.
 _LEFT_ROWS, _RIGHT_ROWS = 512, 1_024
+#: Queries are few if this times their number is at most the longer side of a tile; and bytes of
+#: their products with some rows, which stay in cache.
+_FEW, _FEW_BYTES = 2, 2**21
 
 
 @dataclass(frozen=True)
@@ -271,9 +274,25 @@ def _add_table(
 ) -> None:
     (b, a), (b_train, a_train) = query, train
     each = table.numel() * table.element_size()
+    few = _FEW * len(b) <= max(table.shape)
     for rows in chunks(len(b), each, 2 * workspace):
         # Σ_kl b_ik M_kl a_il b_jk a_jl
-        left = (b[rows, :, None] * table * a[rows, None, :]).flatten(1)
+        left = b[rows, :, None] * table * a[rows, None, :]
+        if few:
+            _add_few(left, train, out[rows], workspace)
+            continue
         for columns in chunks(len(b_train), each, workspace // 4):
             right = (b_train[columns, :, None] * a_train[columns, None, :]).flatten(1)
-            out[rows, columns].addmm_(left, right.mT)
+            out[rows, columns].addmm_(left.flatten(1), right.mT)
+
+
+def _add_few(left: Tensor, train: tuple[Tensor, Tensor], out: Tensor, workspace: int) -> None:
+    """Add ``b_jᵀ W_i a_j`` for every matrix W_i of ``left``: no outer products are made."""
+    short, long = train
+    if short.shape[1] > long.shape[1]:
+        left, short, long = left.mT, long, short
+    each = left.shape[0] * left.shape[1] * left.element_size()
+    for columns in chunks(len(short), each, min(_FEW_BYTES, workspace // 4)):
+        # W_i a_j, (n, m, d)
+        moved = (long[columns] @ left.flatten(0, 1).mT).unflatten(1, left.shape[:2])
+        out[:, columns] += torch.bmm(moved, short[columns, :, None])[:, :, 0].mT
