@@ -23,8 +23,9 @@ __all__ = ["Gradients"]
 
 #: Times ``held_memory`` up to which gradients go to the disk; larger ones are computed again.
 _SPILLED = 64
-#: Freed arrays may take this part of ``held_memory``: a quarter makes passes half as slow again.
-_FREED = 2
+#: Largest ``held_memory`` whose freed arrays are counted, which takes about a millisecond; they may
+#: take half of it: with a quarter, passes take half as long again.
+_TIGHT, _FREED = 2**28, 2
 
 
 class Gradients(Operations):
@@ -125,9 +126,10 @@ class Gradients(Operations):
         return self.parts is not None
 
     @property
-    def most_freed(self) -> int:
-        """Bytes of freed arrays that the C library may keep."""
-        return self.engine.held_memory // _FREED
+    def most_freed(self) -> int | None:
+        """Bytes of freed arrays that the C library may keep; None for any number."""
+        budget = self.engine.held_memory
+        return budget // _FREED if budget <= _TIGHT else None
 
     @property
     def is_ahead(self) -> bool:

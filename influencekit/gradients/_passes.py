@@ -37,8 +37,8 @@ class Passes(ABC):
 
     @property
     @abstractmethod
-    def most_freed(self) -> int:
-        """Bytes of freed arrays that the C library may keep."""
+    def most_freed(self) -> int | None:
+        """Bytes of freed arrays that the C library may keep; None for any number."""
 
     @property
     def is_shared(self) -> bool:
@@ -102,6 +102,6 @@ class Passes(ABC):
             mine = made if own is None else own(made)
             notes.add(notes.of(rows, mine))
             yield rows, features, mine
-            if features.nbytes >= _LARGE:
+            if self.most_freed is not None and features.nbytes >= _LARGE:
                 return_freed(self.most_freed)
         notes.close()
