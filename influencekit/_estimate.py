@@ -48,7 +48,8 @@ class Estimate:
     fit_seconds, query_seconds : float
         Of ``fit``, and of the scores of all queries.
     peak_bytes : int or None
-        Memory above what is held before; None where the system does not tell.
+        Memory above what is held before; None where the system does not tell, or where the trials
+        were too small to need any.
     disk_bytes : int
         Size of the files that ``fit`` writes.
     n_train, n_queries : int

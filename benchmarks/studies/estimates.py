@@ -37,18 +37,18 @@ def row(method, hidden, n, n_queries, d):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, 3))
     task = as_task(module, loss=nn.CrossEntropyLoss())
-    asked = X[:n_queries], y[:n_queries]
     ready()
     with tempfile.TemporaryDirectory() as folder:
         method = attributor(method, Path(folder) / "i")
         effort, guess = cost_of(lambda: method.estimate(task, X, y, n_queries=n_queries))
         ctypes.CDLL(None).malloc_trim(0)
-        cost, _ = cost_of(lambda: method.fit(task, X, y).score(*asked))
-        disk = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
-    guesses = (guess.seconds, guess.cpu_seconds, guess.peak_bytes / 2**20, guess.disk_bytes / 1e6)
-    found = (cost["seconds"], cost["cpu_seconds"], cost["peak_mb"], disk / 1e6)
+        cost, _ = cost_of(lambda: method.fit(task, X, y).score(X[:n_queries], y[:n_queries]))
+        disk = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file()) / 1e6
+    peak = (guess.peak_bytes or 0) / 2**20 or None  # too small to be seen
+    guesses = (guess.seconds, guess.cpu_seconds, peak, guess.disk_bytes / 1e6)
+    found = (cost["seconds"], cost["cpu_seconds"], cost["peak_mb"], disk)
     return {**dict(zip(KINDS, found, strict=True)), "estimated in": effort["cpu_seconds"],
-            **{f"{k} ratio": float(a / b) if b else None
+            **{f"{k} ratio": float(a / b) if b and a is not None else None
                for k, a, b in zip(KINDS, guesses, found, strict=True)}}  # fmt: skip
 
 
