@@ -140,7 +140,7 @@ class Check:
             found = reduce(torch.add, (block.weighted_sums(self.weights)[0] for block in some))
             own = [self.sums[name] for name in group.names]
             expected = own[0] if len(own) == 1 else torch.cat(own)
-            norms += [torch.linalg.vector_norm(t) for t in (found - expected, expected)]
+            norms += [torch.linalg.vector_norm(t) for t in (found.sub_(expected), expected)]
         return torch.stack(norms).view(-1, 2).tolist() if norms else []
 
     def _chosen(self, block: Block) -> Block:
