@@ -72,6 +72,14 @@ def test_quadratic_forms(make):
 
 
 @kinds
+@pytest.mark.parametrize("workspace", [200, 2**20])
+def test_weighted_sums(make, workspace):
+    block, weights = make(R), random(3, N, R)
+    expected = weights.flatten(1) @ block.dense()
+    torch.testing.assert_close(block.weighted_sums(weights, workspace), expected)
+
+
+@kinds
 def test_both_sides(make):
     block = make(R)
     held = matrices(block)
