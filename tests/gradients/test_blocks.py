@@ -115,6 +115,19 @@ def test_products_of_few_long_rows_are_summed_in_a_finer_dtype():
     np.testing.assert_array_equal(out.numpy(), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "m"), [(3, 20), (20, 3), (40, 40)])
+def test_products_of_rows_that_lie_either_way_in_memory(n, m, dtype):
+    left, right = random(n, 20_000), random(m, 20_000)
+    sides = (left, left.T.contiguous().T), (right, right.T.contiguous().T)
+    room = {torch.float32: 1e-3, torch.float64: 1e-9}[dtype]
+    for a in sides[0]:
+        for b in sides[1]:
+            out = torch.ones(n, m, dtype=torch.float64)
+            add_products(a.to(dtype), b.to(dtype), out)
+            torch.testing.assert_close(out, 1 + left @ right.mT, rtol=0, atol=room)
+
+
 @pytest.mark.parametrize("add", [False, True])
 def test_an_outer_product_is_written_in_place(add):
     block, out = outer(5, False, 1), random(N, 1, D_OUT * D_IN + 3)

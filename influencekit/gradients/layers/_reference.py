@@ -251,7 +251,7 @@ def allowed(size: float, scale: float, dtype: torch.dtype) -> float:
 def _forward_alone(task: Task, layers: Sequence[Layer], inputs: Any) -> tuple[Tensor, list]:
     """Outputs of a single example, and calls of some layers."""
     try:
-        return forward_recorded(task, layers, inputs)
+        return forward_recorded(task, layers, inputs, as_given=True)
     except (RuntimeError, ValueError) as error:
         raise UnsupportedModelError(
             f"{mixed(task)} The first example alone fails with: {error}"
