@@ -120,7 +120,7 @@ def test_products_of_few_long_rows_are_summed_in_a_finer_dtype():
 def test_products_of_rows_that_lie_either_way_in_memory(n, m, dtype):
     left, right = random(n, 20_000), random(m, 20_000)
     sides = (left, left.T.contiguous().T), (right, right.T.contiguous().T)
-    room = {torch.float32: 1e-3, torch.float64: 1e-9}[dtype]
+    room = {torch.float32: 2e-2, torch.float64: 1e-9}[dtype]  # of 20,000
     for a in sides[0]:
         for b in sides[1]:
             out = torch.ones(n, m, dtype=torch.float64)
