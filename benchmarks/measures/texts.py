@@ -47,18 +47,23 @@ def inner_layers(net) -> list[str]:
 
 
 class Inverses:
-    """CPU seconds of eigendecompositions, while it is entered."""
+    """CPU seconds of eigendecompositions and orthogonal bases, while it is entered."""
+
+    NAMES = ("eigh", "qr")
 
     def __enter__(self):
-        self.plain, self.seconds = torch.linalg.eigh, 0.0
-        torch.linalg.eigh = self._timed
+        self.plain = {name: getattr(torch.linalg, name) for name in self.NAMES}
+        self.seconds = 0.0
+        for name, plain in self.plain.items():
+            setattr(torch.linalg, name, partial(self._timed, plain))
         return self
 
     def __exit__(self, *_):
-        torch.linalg.eigh = self.plain
+        for name, plain in self.plain.items():
+            setattr(torch.linalg, name, plain)
 
-    def _timed(self, *args, **kwargs):
-        cost, found = cost_of(lambda: self.plain(*args, **kwargs))
+    def _timed(self, plain, *args, **kwargs):
+        cost, found = cost_of(lambda: plain(*args, **kwargs))
         self.seconds += cost["cpu_seconds"]
         return found
 

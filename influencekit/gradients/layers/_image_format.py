@@ -45,7 +45,7 @@ def with_fastest_images(task: Task, inputs: Any, work: Callable[[], T]) -> T:
         _LAST.add(task)
         try:
             return work()
-        except Exception:  # whatever a model raises; it is raised again if the format is no cause
+        except Exception:  # whatever a model raises; raised again below, if not for the format
             _LAST.discard(task)
     return work()
 
