@@ -47,18 +47,23 @@ def inner_layers(net) -> list[str]:
 
 
 class Inverses:
-    """CPU seconds of eigendecompositions, while it is entered."""
+    """CPU seconds of eigendecompositions and orthogonal bases, while it is entered."""
+
+    NAMES = ("eigh", "qr")
 
     def __enter__(self):
-        self.plain, self.seconds = torch.linalg.eigh, 0.0
-        torch.linalg.eigh = self._timed
+        self.plain = {name: getattr(torch.linalg, name) for name in self.NAMES}
+        self.seconds = 0.0
+        for name, plain in self.plain.items():
+            setattr(torch.linalg, name, partial(self._timed, plain))
         return self
 
     def __exit__(self, *_):
-        torch.linalg.eigh = self.plain
+        for name, plain in self.plain.items():
+            setattr(torch.linalg, name, plain)
 
-    def _timed(self, *args, **kwargs):
-        cost, found = cost_of(lambda: self.plain(*args, **kwargs))
+    def _timed(self, plain, *args, **kwargs):
+        cost, found = cost_of(lambda: plain(*args, **kwargs))
         self.seconds += cost["cpu_seconds"]
         return found
 
@@ -124,21 +129,36 @@ def fits(name: str, train, test, n_runs: int) -> dict:
     return {**found, "peak_mb": peak, "reads": n_reads, "inverse": inverse, "over": over}
 
 
-def rows(name: str, train, _test, n_runs: int) -> dict:
-    """CPU seconds of projected gradients, ours and bergson's in turns with a pass; medians."""
+def rows_by(name: str, whose: str):
+    """Function of a net and texts: their projected rows, ours or bergson's."""
     from benchmarks.peers import bergson_rows  # installed in an environment of its own
 
-    net, other, ids = language.model(), language.model(), torch.as_tensor(train)
-    (ours, options), layers, items = ROWS[name], inner_layers(net), language.items(train)
-    jobs = {
-        "pass": lambda n: one_pass(net, items[:n]),
-        "ours": lambda n: ours(net, items[:n], layers),
-        "bergson": lambda n: bergson_rows.rows(other, ids[:n], layers, **options),
-    }
-    sizes = {key: job(32) for key, job in jobs.items()}
-    found = in_turns({key: partial(job, len(ids)) for key, job in jobs.items()}, n_runs)
-    width = {"numbers": sizes["ours"].shape[1], "others": sizes["bergson"].shape[1]}
+    own, options = ROWS[name]
+    if whose == "ours":
+        return lambda net, ids: own(net, language.items(ids), inner_layers(net))
+    return lambda net, ids: bergson_rows.rows(
+        net, torch.as_tensor(ids), inner_layers(net), **options
+    )
+
+
+def rows(name: str, train, _test, n_runs: int) -> dict:
+    """CPU seconds of projected gradients, ours and bergson's in turns with a pass; medians."""
+    net, items = language.model(), language.items(train)
+    ways = {whose: rows_by(name, whose) for whose in ("ours", "bergson")}
+    nets = {whose: language.model() for whose in ways}
+    sizes = {whose: way(nets[whose], train[:32]).shape[1] for whose, way in ways.items()}
+    jobs = {whose: partial(way, nets[whose], train) for whose, way in ways.items()}
+    found = in_turns({"pass": partial(one_pass, net, items), **jobs}, n_runs)
+    width = {"numbers": sizes["ours"], "others": sizes["bergson"]}
     return {**found, "ratio": found["ours"] / found["bergson"], **width}
+
+
+def memory(whose: str, name: str, train, _test, _n_runs: int) -> dict:
+    """Peak of memory of projected rows in a process of their own, rows of few texts before."""
+    net, way = language.model(), rows_by(name, whose)
+    way(net, train[:2])  # so few that what they leave free does not hide a batch
+    ready()
+    return {"peak_mb": cost_of(lambda: way(net, train))[0]["peak_mb"]}
 
 
 class Logits(nn.Module):

@@ -6,6 +6,7 @@ the linear layers in attention and MLP, the only ones that bergson takes as we d
 """
 
 import warnings
+from functools import partial
 
 import torch
 
@@ -29,10 +30,13 @@ def tables(rows):
     found = [[r["name"], f"{r['n']:,}", *(number(r[key]) for key in costs),
               f"{r['peak_mb']:.0f} MB", str(r["reads"]), number(r["over"])]
              for r in rows if r["measured"] == "fits"]  # fmt: skip
+    peaks = {(r["measured"], r["name"]): f"{r.get('peak_mb') or 0:.0f} MB" for r in rows}
     beside = [[r["name"], *(number(r[k]) for k in ("pass", "ours", "bergson", "ratio")),
-               f"{r['numbers']:,}", f"{r['others']:,}"]
+               f"{r['numbers']:,}", f"{r['others']:,}",
+               *(peaks[f"{whose} memory", r["name"]] for whose in ("our", "its"))]
               for r in rows if r["measured"] == "rows"]  # fmt: skip
-    names = ["rows", "a pass, CPU s", "ours", "bergson", "ours / bergson", "numbers", "bergson's"]
+    names = ["rows", "a pass, CPU s", "ours", "bergson", "ours / bergson", "numbers", "bergson's",
+             "our peak", "bergson's peak"]  # fmt: skip
     ways = ["ours", "vmap", "loop", "floor", "ratio", "difference"]
     plain = [[f"{r['n']} x {r['n_query']}", *(number(r[way]) for way in ways)]
              for r in rows if r["measured"] == "products"]  # fmt: skip
@@ -42,10 +46,12 @@ def tables(rows):
             "products": Table(last, plain)}  # fmt: skip
 
 
-MEASURED = {"fits": texts.fits, "rows": texts.rows, "products": texts.products}
+MEASURED = {"fits": texts.fits, "rows": texts.rows, "products": texts.products,
+            "our memory": partial(texts.memory, "ours"),
+            "its memory": partial(texts.memory, "bergson")}  # fmt: skip
 GRID = [{"measured": ["fits"], "name": list(texts.FITS), "n": [500]},
         {"measured": ["fits"], "name": ["LoGra", "Fisher"], "n": [5000]},
-        {"measured": ["rows"], "name": list(texts.ROWS), "n": [500]},
+        {"measured": ["rows", "our memory", "its memory"], "name": list(texts.ROWS), "n": [500]},
         {"measured": ["products"], "name": ["GradDot"], "n": [500]}]  # fmt: skip
 STUDY = Study(
     __doc__, row, GRID, {"length": 64, "n_runs": 3, "n_query": 16},

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from influencekit.data._datasets import open_dataset
+from influencekit.data._missing import as_floats
 from influencekit.data._sources import (
     ArraySource,
     Source,
@@ -250,14 +251,15 @@ def _frame_values(X: Any, name: str) -> np.ndarray:
     values = X.to_numpy()
     if values.dtype.kind != "O":
         return values
-    bad = [column for column in X.columns if not _is_number(X[column].to_numpy())]
+    columns = {column: as_floats(X[column].to_numpy()) for column in X.columns}
+    bad = [column for column, own in columns.items() if not _is_number(own)]
     if bad:
         raise TypeError(
             f"{name}: the columns {bad[:5]} are not numeric; accepted are floats, integers and "
             "booleans. Encode them first, for instance with a Pipeline that starts with a "
             "ColumnTransformer."
         )
-    return np.column_stack([np.asarray(X[column].to_numpy(), dtype=np.float64) for column in X])
+    return np.column_stack([np.asarray(own, dtype=np.float64) for own in columns.values()])
 
 
 def _is_number(values: np.ndarray) -> bool:

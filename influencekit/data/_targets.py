@@ -10,6 +10,7 @@ from scipy import sparse
 from torch import Tensor
 
 from influencekit.data._datasets import DatasetSource
+from influencekit.data._missing import as_floats
 from influencekit.data._sources import Source, check_dtype, check_finite, to_tensor
 from influencekit.data._target_values import check_values
 from influencekit.exceptions import UnsupportedModelError
@@ -122,7 +123,7 @@ def encode_targets(task: Task, y: Any, name: str = "y") -> Tensor:
 
 def label_positions(y: Any, classes: np.ndarray, name: str) -> np.ndarray:
     """Position (n,) of each label in ``classes``."""
-    labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else as_floats(np.asarray(y))
     if labels.ndim == 2 and labels.shape[1] == 1:  # scikit-learn's fit takes a column too
         labels = labels[:, 0]
     if labels.ndim != 1:
@@ -166,7 +167,7 @@ def _is_missing(label: Any) -> bool:
 
 def _numbers(task: Task, y: Any, name: str) -> Tensor:
     """Targets of a task without classes: tensors, cast to float if the loss needs it."""
-    array = y if isinstance(y, Tensor) else np.asarray(y)
+    array = y if isinstance(y, Tensor) else as_floats(np.asarray(y))
     if not isinstance(array, Tensor) and array.dtype == object:
         array = _float_array(array, name)
     if not isinstance(array, Tensor) and array.dtype.kind in "US":

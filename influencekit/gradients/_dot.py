@@ -13,6 +13,7 @@ from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._store import PIECE_BYTES, of_length
 from influencekit.gradients._workers import in_slices, rows_of_slice
 from influencekit.gradients.blocks._base import Block, row_slice
+from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.blocks._joined import DenseRows, JoinedBlock
 from influencekit.gradients.blocks._outer import OuterBlock
@@ -21,6 +22,8 @@ __all__ = ["all_dots", "all_self_dots"]
 
 #: Most bytes of the smaller side that are multiplied at a time.
 _SHARE = 2**29
+#: Rows that are multiplied faster when those of a column lie together in memory.
+_MANY = 8
 #: Bytes of a piece that may be sent to workers with each slice.
 _SENT = 2**27
 
@@ -158,6 +161,13 @@ def _pieces(
         yield piece.features()
 
 
+def _rows_last(block: Block) -> Block:
+    """Dense rows whose entries of one column lie together, where products are faster with them."""
+    if not isinstance(block, DenseBlock) or block.rows_per_example > 1 or len(block.rows) < _MANY:
+        return block
+    return block.replace(block.rows[:, 0].T.contiguous().T[:, None])
+
+
 class _Piece:
     """Batches that are joined, some layers as dense rows: these are written where they stay."""
 
@@ -194,7 +204,7 @@ class _Piece:
         joined = GradientFeatures.cat(self._parts)
         rows = {name: own.block() for name, own in self._rows.items()}
         blocks = rows | joined.blocks
-        return joined.with_blocks({name: blocks[name] for name in self._names})
+        return joined.with_blocks({name: _rows_last(blocks[name]) for name in self._names})
 
     def _bytes_of(self, features: GradientFeatures) -> int:
         n, blocks = len(features), features.blocks.items()

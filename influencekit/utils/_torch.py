@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from contextvars import ContextVar
 from functools import wraps
 from inspect import isgeneratorfunction
+from math import isnan
 from typing import Any, TypeVar, cast
 
 import torch
@@ -30,6 +31,7 @@ __all__ = [
     "flop_counter",
     "has_reentrant_checkpoints",
     "largest",
+    "largest_difference",
     "map_tensors",
     "no_hidden_loops",
     "plain_kernels",
@@ -45,6 +47,9 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable)
+
+#: Entries of tensors that are compared at a time.
+_PIECE = 2**18
 
 #: A module's hooks, its parameters under functional_call, torch's kernel switches and its levels of
 #: forward-mode derivatives are shared by all threads: hold this lock to run or copy a model, or to
@@ -204,6 +209,18 @@ def largest(x: Tensor) -> float:
     if x.is_complex():
         return float(x.abs().max())
     return float(torch.stack(torch.aminmax(x)).abs().max())
+
+
+def largest_difference(x: Tensor, y: Tensor) -> float:
+    """The largest absolute difference of tensors of one shape, NaN where one is.
+
+    Differences are taken in pieces that stay in cache.
+    """
+    if x.dtype != y.dtype or x.numel() <= _PIECE:
+        return largest(x - y)
+    parts = zip(x.flatten().split(_PIECE), y.flatten().split(_PIECE), strict=True)
+    found = [largest(a - b) for a, b in parts]
+    return float("nan") if any(map(isnan, found)) else max(found)
 
 
 def has_reentrant_checkpoints(outputs: Tensor) -> bool:

@@ -44,6 +44,9 @@ def test_a_stop_along_small_columns_is_noticed(model, target):
     assert not warnings_of(make_pipeline(StandardScaler(), model), target)
 
 
+@pytest.mark.skipif(
+    not hasattr(LinearRegression(), "tol"), reason="before scikit-learn 1.7 it leaves none out"
+)
 def test_directions_that_lstsq_left_out_are_named():
     model = LinearRegression()
     (message,) = warnings_of(model, t)

@@ -72,6 +72,14 @@ def test_quadratic_forms(make):
 
 
 @kinds
+@pytest.mark.parametrize("workspace", [200, 2**20])
+def test_weighted_sums(make, workspace):
+    block, weights = make(R), random(3, N, R)
+    expected = weights.flatten(1) @ block.dense()
+    torch.testing.assert_close(block.weighted_sums(weights, workspace), expected)
+
+
+@kinds
 def test_both_sides(make):
     block = make(R)
     held = matrices(block)
@@ -105,6 +113,19 @@ def test_products_of_few_long_rows_are_summed_in_a_finer_dtype():
     expected = 1 + left.double().numpy() @ right.double().numpy().T
     assert (expected[:2] != expected[:2].astype(np.float32)).any()
     np.testing.assert_array_equal(out.numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "m"), [(3, 20), (20, 3), (40, 40)])
+def test_products_of_rows_that_lie_either_way_in_memory(n, m, dtype):
+    left, right = random(n, 20_000), random(m, 20_000)
+    sides = (left, left.T.contiguous().T), (right, right.T.contiguous().T)
+    room = {torch.float32: 2e-2, torch.float64: 1e-9}[dtype]  # of 20,000
+    for a in sides[0]:
+        for b in sides[1]:
+            out = torch.ones(n, m, dtype=torch.float64)
+            add_products(a.to(dtype), b.to(dtype), out)
+            torch.testing.assert_close(out, 1 + left @ right.mT, rtol=0, atol=room)
 
 
 @pytest.mark.parametrize("add", [False, True])

@@ -10,7 +10,8 @@ from torch import nn
 
 import influencekit.attributors.first_order._first_order as first_order
 from influencekit import GradCos, GradDot, as_task
-from influencekit.gradients.blocks import _outer
+from influencekit.gradients import _dot
+from influencekit.gradients.blocks import _base, _outer
 from influencekit.gradients.blocks._base import BlockSpec
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
@@ -56,6 +57,21 @@ def test_float32_scores_are_as_precise_as_autograd_in_float32():
     exact = by_loop(network(), torch.float64)
     theirs = float((by_loop(network(), torch.float32) - exact).abs().max())
     assert float((scores() - exact).abs().max()) <= 3 * theirs
+
+
+@pytest.mark.parametrize("batch_size", [None, 2, 7])
+def test_held_rows_may_lie_either_way_in_memory(monkeypatch, batch_size):
+    expected = scores(batch_size=batch_size)
+    seen = []
+    plain = _base.add_products
+    monkeypatch.setattr(_dot, "_MANY", 2)
+    monkeypatch.setattr(
+        _outer,
+        "add_products",
+        lambda left, right, out: (seen.append(right.stride(0)), plain(left, right, out)),
+    )
+    torch.testing.assert_close(scores(batch_size=batch_size), expected, rtol=1e-5, atol=1e-6)
+    assert 1 in seen
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"max_memory": "1MB"}])

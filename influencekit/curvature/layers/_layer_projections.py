@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -48,12 +48,19 @@ class LayerProjections:
     seed : int
     sides : dict of str to (Tensor, Tensor)
         ``P_outᵀ`` (d_out, k_out) and ``P_inᵀ`` (d_in, k_in) of every matrix.
+    room : int
+        Bytes of random signs, for other blocks, that are kept for later batches.
     """
 
     specs: tuple[BlockSpec, ...]
     rank: int
     seed: int
     sides: dict[str, tuple[Tensor, Tensor]]
+    room: int = 0
+    _kept: dict[tuple, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_kept": {}}
 
     @property
     def columns(self) -> list[slice]:
@@ -64,6 +71,10 @@ class LayerProjections:
             places.append(slice(start, start + k_out * k_in))
             start = places[-1].stop
         return places
+
+    def places(self, joint: bool) -> list[slice]:
+        """The same, or one for all."""
+        return [slice(0, self.dim)] if joint else self.columns
 
     @property
     def dim(self) -> int:
@@ -86,11 +97,21 @@ class LayerProjections:
         like = torch.zeros(block.n_rows, dim, dtype=block.dtype, device=block.device)
 
         def rows(start: int, stop: int) -> Tensor:
-            return random_rows("rademacher", self.seed, block.spec.name, start, stop, dim, like)
+            return self._signs(block.spec.name, start, stop, like)
 
         # G P / √dim
         block.add_matmul(rows, like, workspace)
         return like.mul_(dim**-0.5)
+
+    def _signs(self, name: str, start: int, stop: int, like: Tensor) -> Tensor:
+        """Rows of a block's random matrix, kept where there is room for them."""
+        key = (name, start, stop, like.dtype)
+        if key in self._kept:
+            return self._kept[key]
+        drawn = random_rows("rademacher", self.seed, name, start, stop, like.shape[1], like)
+        if drawn.nbytes + sum(signs.nbytes for signs in self._kept.values()) <= self.room:
+            self._kept[key] = drawn
+        return drawn
 
     def project_factors(self, features: GradientFeatures) -> list[Block]:
         """Projected gradients as blocks, layers without a sequence still as factors.
@@ -115,7 +136,7 @@ class LayerProjections:
 
     @classmethod
     def random(
-        cls, specs: Sequence[BlockSpec], rank: int, seed: int, like: Tensor
+        cls, specs: Sequence[BlockSpec], rank: int, seed: int, like: Tensor, room: int = 0
     ) -> LayerProjections:
         """Random orthonormal sides, scaled to keep inner products in expectation."""
         sides = {}
@@ -126,11 +147,16 @@ class LayerProjections:
                     _orthonormal(seed, f"{spec.name}/out", spec.d_out, k_out, like),
                     _orthonormal(seed, f"{spec.name}/in", spec.d_in + spec.has_bias, k_in, like),
                 )
-        return cls(tuple(specs), rank, seed, sides)
+        return cls(tuple(specs), rank, seed, sides, room)
 
     @classmethod
     def principal(
-        cls, specs: Sequence[BlockSpec], rank: int, seed: int, problem: CurvatureProblem
+        cls,
+        specs: Sequence[BlockSpec],
+        rank: int,
+        seed: int,
+        problem: CurvatureProblem,
+        room: int = 0,
     ) -> LayerProjections:
         """Leading eigenvectors of the second moments of each layer's inputs and output gradients.
 
@@ -138,7 +164,7 @@ class LayerProjections:
         """
         moments, task = _second_moments(problem), problem.engine.task
         like = torch.empty(0, dtype=task.dtype, device=task.device)
-        drawn = cls.random(specs, rank, seed, like)  # for layers that are never called
+        drawn = cls.random(specs, rank, seed, like, room)  # for layers that are never called
         for spec in specs:
             if spec.name in moments:
                 pair = zip(moments[spec.name], layer_dims(spec, rank), strict=True)

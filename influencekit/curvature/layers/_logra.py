@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,15 +20,17 @@ from influencekit.curvature._problem import (
     ggn_rows,
 )
 from influencekit.curvature._spectrum import CoordinateSpectrum
+from influencekit.curvature.layers._covariances import Covariances
 from influencekit.curvature.layers._layer_projections import (
     LARGE_SUMS,
     LayerProjections,
     layer_dims,
 )
+from influencekit.curvature.layers._row_systems import eigenvectors_of_rows, sum_of_rows
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
-from influencekit.gradients.blocks._base import Block, BlockSpec, symmetrize
+from influencekit.gradients.blocks._base import BlockSpec
 from influencekit.utils._long_work import chunks, format_bytes
 from influencekit.utils.validation import Interval, StrOptions
 
@@ -125,11 +126,12 @@ class LoGra(Curvature, name="logra"):
         drawn = problem.random_state if self.random_state is None else self.random_state
         seed = int(check_random_state(drawn).randint(2**31 - 1))
         rows = _ROWS[_automatic(problem) if self.rows == "auto" else self.rows](problem)
+        room = min(engine.held_memory // 4, problem.max_memory - self._memory(problem, specs, rank))
         if self.init == "pca":
-            projections = LayerProjections.principal(specs, rank, seed, problem)
+            projections = LayerProjections.principal(specs, rank, seed, problem, room)
         else:
             like = torch.empty(0, dtype=engine.task.dtype, device=engine.task.device)
-            projections = LayerProjections.random(specs, rank, seed, like)
+            projections = LayerProjections.random(specs, rank, seed, like, room)
         return _decompose(rows, projections, self.blocks == "all")
 
     def _rank(self, problem: CurvatureProblem, specs: Sequence[BlockSpec]) -> int:
@@ -262,33 +264,14 @@ def _automatic(problem: CurvatureProblem) -> str:
 
 
 def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) -> LoGraSpectrum:
-    task = rows.problem.engine.task
-    shape = (len(rows.rows), projections.dim)
-    gradients = torch.empty(shape, dtype=task.dtype, device=task.device)
-    matrices = _Covariances(projections, joint, gradients)
-    own = rows.rows.is_same(rows.problem.train)
-    weights = rows.problem.example_weights
-    if own or matrices.nbytes <= LARGE_SUMS:
-        work = partial(_projected, projections, None if own else matrices.empty())
-        for some, (projected, added) in rows.rows.results(work, weights, pairs=True):
-            gradients[some] = projected
-            if added is not None:
-                matrices.merge(added)
-    else:  # sums of each batch would be one matrix more, and more to send than they save
-        for some, features, loss in rows.rows.pairs():
-            gradients[some] = projections(loss)
-            matrices.add(features.compact(), weights[some])
-    if own:
-        matrices.add_rows(gradients, rows.weights)
-    penalty, values, data, bases = _mean_penalties(rows, projections), [], [], []
-    for columns, matrix in matrices.finish():
-        # F_l + R_l = V_l diag(s) V_lᵀ
-        matrix.diagonal().add_(penalty[columns])
-        eigenvalues, basis = torch.linalg.eigh(matrix)
-        values.append(eigenvalues)
-        # v_kᵀ F v_k = s_k - v_kᵀ R v_k
-        data.append(eigenvalues - penalty[columns] @ basis.square())
-        bases.append((columns, basis.to(gradients.dtype)))
+    penalty = _mean_penalties(rows, projections)
+    if rows.rows.is_same(rows.problem.train):
+        gradients = _projected_rows(rows, projections)
+        found = _decomposed_rows(gradients, rows.weights, penalty, projections.places(joint))
+    else:
+        gradients, matrices = _summed_rows(rows, projections, joint)
+        found = _decomposed_sums(matrices, penalty)
+    values, data, bases = (list(part) for part in zip(*found, strict=True))
     joined = torch.cat(values)
     order = torch.argsort(joined, stable=True)
     spectrum = LoGraSpectrum(
@@ -298,7 +281,7 @@ def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) 
         tolerance=rows.tolerance,
         problem=rows.problem,
         projections=projections,
-        bases=bases,
+        bases=[(columns, basis.to(gradients.dtype)) for columns, basis in bases],
         order=order,
     )
     for some in chunks(len(gradients), 1, 1024):  # in place: there is memory for only one copy
@@ -306,17 +289,77 @@ def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) 
     return spectrum
 
 
+#: Eigenvalues of a block, the data's shares of them, and its columns with their eigenvectors.
+_Decomposed = tuple[Tensor, Tensor, tuple[slice, Tensor]]
+
+
+def _empty_rows(rows: CurvatureRows, projections: LayerProjections) -> Tensor:
+    task, shape = rows.problem.engine.task, (len(rows.rows), projections.dim)
+    return torch.empty(shape, dtype=task.dtype, device=task.device)
+
+
+def _projected_rows(rows: CurvatureRows, projections: LayerProjections) -> Tensor:
+    """Projected loss gradients, where the curvature is made of them."""
+    gradients = _empty_rows(rows, projections)
+    for some, projected in rows.rows.results(projections):
+        gradients[some] = projected
+    return gradients
+
+
+def _decomposed_rows(
+    gradients: Tensor, weights: Tensor, penalty: Tensor, places: Sequence[slice]
+) -> Iterator[_Decomposed]:
+    for columns in places:
+        own, rows = penalty[columns], gradients[:, columns]
+        if bool((own == own[0]).all()):
+            # F_l + r I has the eigenvectors of F_l
+            data, basis = eigenvectors_of_rows(rows, weights)
+            yield data + own[0], data, (columns, basis.to(gradients.dtype))
+        else:
+            yield _decomposed(sum_of_rows(rows, weights), own, columns)
+
+
+def _decomposed_sums(matrices: Covariances, penalty: Tensor) -> Iterator[_Decomposed]:
+    for columns, matrix in matrices.finish():
+        yield _decomposed(matrix, penalty[columns], columns)
+
+
+def _decomposed(matrix: Tensor, penalty: Tensor, columns: slice) -> _Decomposed:
+    # F_l + R_l = V_l diag(s) V_lᵀ
+    matrix.diagonal().add_(penalty)
+    eigenvalues, basis = torch.linalg.eigh(matrix)
+    # v_kᵀ F v_k = s_k - v_kᵀ R v_k
+    return eigenvalues, eigenvalues - penalty @ basis.square(), (columns, basis)
+
+
+def _summed_rows(
+    rows: CurvatureRows, projections: LayerProjections, joint: bool
+) -> tuple[Tensor, Covariances]:
+    """Projected loss gradients, and the sums over the rows that the curvature is made of."""
+    gradients, weights = _empty_rows(rows, projections), rows.problem.example_weights
+    matrices = Covariances(projections, joint, gradients)
+    if matrices.nbytes <= LARGE_SUMS:
+        work = partial(_projected, projections, matrices.empty())
+        for some, (projected, added) in rows.rows.results(work, weights, pairs=True):
+            gradients[some] = projected
+            matrices.merge(added)
+    else:  # sums of each batch would be one matrix more, and more to send than they save
+        for some, features, loss in rows.rows.pairs():
+            gradients[some] = projections(loss)
+            matrices.add(features.compact(), weights[some])
+    return gradients, matrices
+
+
 def _projected(
     projections: LayerProjections,
-    empty: _Covariances | None,
+    empty: Covariances,
     features: GradientFeatures,
     loss: GradientFeatures,
     weights: Tensor,
-) -> tuple[Tensor, _Covariances | None]:
-    """A batch's projected loss gradients, and the sums over its rows where they are wanted."""
-    added = None if empty is None else empty.empty()
-    if added is not None:
-        added.add(features.compact(), weights)
+) -> tuple[Tensor, Covariances]:
+    """A batch's projected loss gradients, and the sums over its rows."""
+    added = empty.empty()
+    added.add(features.compact(), weights)
     return projections(loss), added
 
 
@@ -327,74 +370,3 @@ def _mean_penalties(rows: CurvatureRows, projections: LayerProjections) -> Tenso
         mean = torch.cat([penalty[c] for c in spec.columns]).mean()
         parts.append(mean.expand(own.stop - own.start))
     return torch.cat(parts)
-
-
-class _Covariances:
-    """Curvature matrices of the projected gradients, one for each layer or one for all, float64."""
-
-    def __init__(self, projections: LayerProjections, joint: bool, like: Tensor):
-        self.projections = projections
-        self.joint = joint
-        columns = projections.columns
-        self.columns = [slice(0, projections.dim)] if joint else columns
-        self.matrices = [
-            torch.zeros(c.stop - c.start, c.stop - c.start, dtype=torch.float64, device=like.device)
-            for c in self.columns
-        ]
-        self.specs: tuple[BlockSpec, ...] = ()
-
-    @property
-    def nbytes(self) -> int:
-        return sum(matrix.nbytes for matrix in self.matrices)
-
-    def empty(self) -> _Covariances:
-        """The same of no rows."""
-        other = copy.copy(self)
-        other.matrices = [torch.zeros_like(matrix) for matrix in self.matrices]
-        return other
-
-    def merge(self, other: _Covariances) -> None:
-        """Add the sums over other rows."""
-        self.specs = other.specs
-        for matrix, more in zip(self.matrices, other.matrices, strict=True):
-            matrix += more
-
-    def add_rows(self, gradients: Tensor, weights: Tensor) -> None:
-        """Add weighted outer products of projected rows, one for each example."""
-        for rows in chunks(len(gradients), gradients.shape[1], 2**22):
-            some, own = gradients[rows].to(torch.float64), weights[rows, None]
-            for columns, matrix in zip(self.columns, self.matrices, strict=True):
-                # Σ_i w_i/W c_i c_iᵀ
-                matrix.addmm_((some[:, columns] * own).mT, some[:, columns])
-
-    def add(self, features: GradientFeatures, weights: Tensor) -> None:
-        """Add the outer products of some examples' gradients, with a weight for each example."""
-        blocks = self.projections.project_factors(features)
-        weights = weights.repeat_interleave(features.rows_per_example)
-        if self.joint:
-            self.specs = tuple(block.spec for block in blocks)
-            self._add(blocks, features, weights, self.matrices[0])
-            return
-        for block, matrix in zip(blocks, self.matrices, strict=True):
-            self._add([_at_origin(block)], features, weights, matrix)
-
-    def _add(
-        self, blocks: list[Block], features: GradientFeatures, weights: Tensor, out: Tensor
-    ) -> None:
-        held = {block.spec.name: block for block in blocks}
-        n, r = features.n_examples, features.rows_per_example
-        small = GradientFeatures(held, n, r, len(out), features.workspace)
-        small.add_covariance(weights, out)
-
-    def finish(self) -> Iterator[tuple[slice, Tensor]]:
-        """Columns and complete matrices, given away one by one."""
-        if self.specs:
-            symmetrize(self.specs, self.matrices[0])
-        yield from ((columns, self.matrices.pop(0)) for columns in self.columns)
-
-
-def _at_origin(block: Block) -> Block:
-    """The block as the only one of its features."""
-    spec = block.spec
-    own = (slice(0, spec.columns[0].stop - spec.columns[0].start),)
-    return block.with_spec(BlockSpec(spec.name, own, spec.d_out, spec.d_in))

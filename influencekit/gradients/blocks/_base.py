@@ -137,7 +137,8 @@ def symmetrize(specs: tuple[BlockSpec, ...], out: Tensor) -> Tensor:
 
 def add_products(left: Tensor, right: Tensor, out: Tensor) -> None:
     """Add ``left @ rightᵀ`` to ``out``; where its dtype is finer, it sums parts of the product."""
-    if len(left) > max(_FEW, len(right)):  # few columns take up to twice as long as few rows
+    turned = right.stride(0) == 1 and right.stride(1) > 1  # as they are multiplied fastest
+    if len(left) > max(_FEW, len(right)) and not turned:  # few columns take longer than few rows
         left, right, out = right, left, out.mT
     if left.dtype == out.dtype:
         out.addmm_(left, right.mT)

@@ -43,6 +43,10 @@ class DenseBlock(Block):
     def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:  # noqa: ARG002  other blocks take it by name
         return self.rows.square().sum(-1).flatten()
 
+    def weighted_sums(self, weights: Tensor, workspace: int = WORKSPACE) -> Tensor:  # noqa: ARG002  other blocks take it by name
+        # W G, (g, width)
+        return weights.flatten(1) @ self.dense()
+
     def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:
         dense = self.dense()
         for columns in chunks(self.spec.width, out.shape[1] * out.element_size(), workspace):

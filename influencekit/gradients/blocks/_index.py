@@ -181,6 +181,15 @@ class IndexBlock(Block):
                 moved = torch.bmm(self.b[i, :, t], matrix[self.index[i, t] - entries.start])
                 target.index_add_(0, i, moved)
 
+    def weighted_sums(self, weights: Tensor, workspace: int = WORKSPACE) -> Tensor:
+        out = weights.new_zeros(len(weights), self.spec.d_out, self.spec.d_in)
+        each = len(weights) * self.length * self.spec.d_in * out.element_size()
+        for part in chunks(self.n_examples, each, workspace):
+            # Σ_it onehot(e_it) (Σ_r w_gir b_irt)ᵀ
+            summed = torch.einsum("gir,irtd->gitd", weights[:, part], self.b[part])
+            out.index_add_(1, self.index[part].flatten(), summed.flatten(1, 2))
+        return out.flatten(1)
+
     # -- both sides of the weight: entries by their indices, vectors by b ------------------
 
     def two_sided(self, outputs: Tensor, inputs: Tensor) -> Tensor:

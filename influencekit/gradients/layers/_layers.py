@@ -18,6 +18,7 @@ from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.gradients.layers._bare import BareParameter
+from influencekit.gradients.layers._image_format import as_taken
 from influencekit.gradients.layers._linear_calls import linear_calls, unroll
 from influencekit.gradients.layers._rules import LayerRule
 from influencekit.models._task import Task
@@ -125,7 +126,8 @@ class Layer:
                 rows = (_summed(self._products(x, g), n) for x, g in sides)
                 return DenseBlock(self.spec, reduce(torch.add, rows))
         for x, g in sides:
-            a = self.rule.inputs(self.module, x) if self.trains_weight else x
+            given = self.trains_weight or self.rule.dense is not None
+            a = self.rule.inputs(self.module, x) if given else x
             if self._makes_factors:
                 inputs.append(_terms(a, n, 1))
                 outputs.append(_terms(self._output_sides(g, a), n, 2))
@@ -303,8 +305,14 @@ def _spread(x: Tensor, how: str, n: int) -> Tensor:
     return x if len(x) == n else x.expand(n, *x.shape[1:])
 
 
-def forward_recorded(task: Task, layers: Sequence[AnyLayer], inputs: Any) -> tuple[Tensor, list]:
-    """Natural outputs of a batch, and the calls of the recorded layers."""
+def forward_recorded(
+    task: Task, layers: Sequence[AnyLayer], inputs: Any, *, as_given: bool = False
+) -> tuple[Tensor, list]:
+    """Natural outputs of a batch, and the calls of the recorded layers.
+
+    ``as_given`` keeps images in the format in which they lie in memory.
+    """
+    inputs = inputs if as_given else as_taken(task, inputs)
     n = count_rows(inputs)
     n = 2 if n == 1 and task.needs_two else n
     copies = task in _CHANGE_IN_PLACE
@@ -313,7 +321,7 @@ def forward_recorded(task: Task, layers: Sequence[AnyLayer], inputs: Any) -> tup
     if copies or not recorder.changed_in_place():
         return outputs, recorder.calls
     _CHANGE_IN_PLACE.add(task)
-    return forward_recorded(task, layers, inputs)
+    return forward_recorded(task, layers, inputs, as_given=as_given)
 
 
 def pull_back(

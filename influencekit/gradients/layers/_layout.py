@@ -23,6 +23,7 @@ from influencekit.gradients.layers._candidates import (
     placed,
 )
 from influencekit.gradients.layers._groups import Group, Sizes, Trust
+from influencekit.gradients.layers._image_format import with_fastest_images
 from influencekit.gradients.layers._layers import (
     LOG,
     AnyLayer,
@@ -132,7 +133,9 @@ def discover(task: Task, first_inputs: Callable[[], Any]) -> Layout:
     """
     known = _KNOWN.get(task)
     if known is None:
-        known = _KNOWN[task] = _discover(task, first_inputs())
+        inputs = first_inputs()
+        known = with_fastest_images(task, inputs, lambda: _discover(task, inputs))
+        _KNOWN[task] = known
     return known
 
 

@@ -11,7 +11,13 @@ from torch import Tensor
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._module import duplicate
 from influencekit.models._task import Task
-from influencekit.utils._torch import largest, map_tensors, plain_kernels, tolerance
+from influencekit.utils._torch import (
+    largest,
+    largest_difference,
+    map_tensors,
+    plain_kernels,
+    tolerance,
+)
 
 __all__ = ["check_not_moved", "check_unmixed", "mixed"]
 
@@ -23,7 +29,7 @@ def check_unmixed(task: Task, single: Tensor, together: Tensor, dtype: torch.dty
     """Refuse a model whose outputs of an example change with the other examples of the batch."""
     if single.shape == together.shape:
         allowed = 10 * tolerance(dtype) * (1e-30 + largest(single))
-        if largest(single - together) <= allowed or bool(single.isnan().any()):
+        if largest_difference(single, together) <= allowed or bool(single.isnan().any()):
             return
     raise UnsupportedModelError(mixed(task))
 

@@ -25,6 +25,7 @@ from influencekit.utils._torch import (
     flat_gradient,
     has_reentrant_checkpoints,
     largest,
+    largest_difference,
     rounding_floor,
     select_rows,
     tolerance,
@@ -115,7 +116,7 @@ class Reference:
         if found.shape != (len(order), sum(self.rows[name][0].numel() for name in names)):
             return False
         size = max(map(largest, expected.values()))
-        off = (largest(own - expected[i]) for own, i in zip(found, order, strict=True))
+        off = (largest_difference(own, expected[i]) for own, i in zip(found, order, strict=True))
         most = allowed(size, self.scale, self.dtype)
         return all(difference <= most for difference in off)
 
@@ -158,28 +159,26 @@ class Reference:
     ) -> list[Group]:
         """Groups of all layers, from one pass over two examples, if all agree; else none.
 
-        Those that are ``spread`` have to agree over three examples too, and to run with one.
-        ``moved(outputs)`` refuses outputs of the two.
+        Those that are ``spread`` have to run with one example too. That they are right with more
+        than two is seen when gradients of the first batch are checked. ``moved(outputs)`` refuses
+        outputs of the two.
         """
         try:
-            groups = self._all_tried([*layers, *spread], PAIR, moved)
+            groups = self._all_tried([*layers, *spread], moved)
         except UnsupportedModelError:  # said of the model as it is
             return []
-        if not groups or not self._all_tried(spread, TRIPLE):
+        if not groups:
             return []
         fails = not self.task.needs_two and self._recorded(spread, _ALONE) is None
         return [] if fails else groups
 
-    def _all_tried(
-        self, layers: Sequence[AnyLayer], order: Sequence[int], look: Callable | None = None
-    ) -> list[Group]:
-        found = self._recorded(layers, order)
+    def _all_tried(self, layers: Sequence[AnyLayer], look: Callable[[Tensor], None]) -> list[Group]:
+        found = self._recorded(layers, PAIR)
         if found is None:
             return []
-        if look is not None:
-            look(found[0].detach())
+        look(found[0].detach())
         try:
-            groups = self.groups(layers, *found, order)
+            groups = self.groups(layers, *found)
         except Exception:  # whatever a rule raises for an expanded tensor
             return []
         return groups if len(groups) == len(_by_place(layers)) else []
@@ -241,7 +240,7 @@ def agrees(found: Tensor, expected: Tensor, scale: float, dtype: torch.dtype) ->
     """Whether gradients agree, given the largest gradient of all parameters."""
     if found.shape != expected.shape:
         return False
-    return largest(found - expected) <= allowed(largest(expected), scale, dtype)
+    return largest_difference(found, expected) <= allowed(largest(expected), scale, dtype)
 
 
 def allowed(size: float, scale: float, dtype: torch.dtype) -> float:
@@ -252,7 +251,7 @@ def allowed(size: float, scale: float, dtype: torch.dtype) -> float:
 def _forward_alone(task: Task, layers: Sequence[Layer], inputs: Any) -> tuple[Tensor, list]:
     """Outputs of a single example, and calls of some layers."""
     try:
-        return forward_recorded(task, layers, inputs)
+        return forward_recorded(task, layers, inputs, as_given=True)
     except (RuntimeError, ValueError) as error:
         raise UnsupportedModelError(
             f"{mixed(task)} The first example alone fails with: {error}"

@@ -152,7 +152,7 @@ def _affine_last(
     """Affine parameters over the last dimensions (LayerNorm, RMSNorm)."""
     kept = len(module.normalized_shape)
     middle = tuple(range(2, g.ndim - kept))
-    weight = g * standard[:, None]
+    weight = _times(g, standard)
     if middle:
         weight, g = weight.sum(middle), g.sum(middle)
     return weight.flatten(2), g.flatten(2)
@@ -160,11 +160,16 @@ def _affine_last(
 
 def _affine_channels(_module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     """Affine parameters over channels (GroupNorm, BatchNorm): dimension 1 of the input."""
-    return (g * standard[:, None]).flatten(3).sum(3), g.flatten(3).sum(3)
+    return _times(g, standard).flatten(3).sum(3), g.flatten(3).sum(3)
 
 
 def _affine_vector(_module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    return g * standard[:, None], g
+    return _times(g, standard), g
+
+
+def _times(g: Tensor, standard: Tensor) -> Tensor:
+    """Products (n, R, ...), in the memory of the standardized input, which nothing else uses."""
+    return standard.mul_(g[:, 0])[:, None] if g.shape[1] == 1 else g * standard[:, None]
 
 
 def _layer_norm(module: nn.LayerNorm, x: Tensor) -> Tensor:

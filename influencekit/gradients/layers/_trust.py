@@ -16,6 +16,7 @@ from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.layers._groups import Group, Trust
+from influencekit.gradients.layers._image_format import as_taken
 from influencekit.gradients.layers._layers import LOG, forward_recorded, layer_blocks
 from influencekit.gradients.layers._layout import Layout
 from influencekit.gradients.layers._mixing import check_unmixed
@@ -105,7 +106,8 @@ class Batch:
 
     def _outputs(self, rows: Tensor, graph: bool = True) -> Tensor:
         with torch.set_grad_enabled(graph), plain_kernels():
-            return self.task.forward(select_rows(self.inputs, rows, len(self.cotangents)))
+            inputs = select_rows(self.inputs, rows, len(self.cotangents))
+            return self.task.forward(as_taken(self.task, inputs))
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class Check:
             found = reduce(torch.add, (block.weighted_sums(self.weights)[0] for block in some))
             own = [self.sums[name] for name in group.names]
             expected = own[0] if len(own) == 1 else torch.cat(own)
-            norms += [torch.linalg.vector_norm(t) for t in (found - expected, expected)]
+            norms += [torch.linalg.vector_norm(t) for t in (found.sub_(expected), expected)]
         return torch.stack(norms).view(-1, 2).tolist() if norms else []
 
     def _chosen(self, block: Block) -> Block:

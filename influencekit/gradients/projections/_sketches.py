@@ -12,6 +12,9 @@ from influencekit.utils._long_work import chunks
 
 __all__ = ["FactoredProjection", "TwoSidedProjection", "project_sides", "share_dims"]
 
+#: Bytes of products at a time, so that they stay in cache.
+_IN_CACHE = 2**22
+
 
 class _SidedProjection(Projection):
     """A projection with a random matrix for each side of every layer's gradient."""
@@ -44,7 +47,8 @@ class FactoredProjection(_SidedProjection):
             if not block.spec.is_matrix:
                 self._add_unstructured(block, out, features.workspace)
             else:
-                block.add_forms(*self._sides(block.spec, out[:0]), out, features.workspace)
+                sides, room = self._sides(block.spec, out[:0]), min(_IN_CACHE, features.workspace)
+                block.add_forms(*sides, out, room)
         return out.mul_(self.dim**-0.5)
 
     def _sides(self, spec: BlockSpec, like: Tensor) -> tuple[Tensor, Tensor]:
