@@ -176,7 +176,7 @@ class _Piece:
         self._memory, self._n_left = memory, n_left
         self._parts: list[GradientFeatures] = []
         self._rows: dict[str, DenseRows] = {}
-        self._bytes, self._names = 0, list[str]()
+        self._bytes, self._names, self._indexed = 0, list[str](), set[str]()
 
     def fits(self, features: GradientFeatures) -> bool:
         """Whether a batch has room beside those that are there."""
@@ -186,6 +186,8 @@ class _Piece:
         """Join a batch; of its dense layers only the rows are kept."""
         self._bytes += self._bytes_of(features)
         self._names = list(features.blocks)
+        # of whose rows single entries are read
+        self._indexed = {k for k, b in features.blocks.items() if isinstance(b, IndexBlock)}
         if not self._parts and len(features) < self._n_left:
             room = self._memory * len(features) // max(1, self._bytes)
             n = max(len(features), min(self._n_left, room))
@@ -204,7 +206,11 @@ class _Piece:
         joined = GradientFeatures.cat(self._parts)
         rows = {name: own.block() for name, own in self._rows.items()}
         blocks = rows | joined.blocks
-        return joined.with_blocks({name: _rows_last(blocks[name]) for name in self._names})
+        turned = {
+            name: blocks[name] if name in self._indexed else _rows_last(blocks[name])
+            for name in self._names
+        }
+        return joined.with_blocks(turned)
 
     def _bytes_of(self, features: GradientFeatures) -> int:
         n, blocks = len(features), features.blocks.items()
