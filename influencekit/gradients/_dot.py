@@ -23,7 +23,7 @@ __all__ = ["all_dots", "all_self_dots"]
 #: Most bytes of the smaller side that are multiplied at a time.
 _SHARE = 2**29
 #: Rows that are multiplied faster when those of a column lie together in memory.
-_MANY = 8
+_MANY = 16
 #: Bytes of a piece that may be sent to workers with each slice.
 _SENT = 2**27
 
