@@ -135,10 +135,11 @@ class State:
 
     def stays(self) -> bool:
         """Whether the module is as it was."""
-        now = [*self.module.parameters(), *self.module.buffers()]
-        same = len(now) == len(self._tensors) and all(map(is_, now, self._tensors))
-        unchanged = same and self._versions == list(map(_version, now))
-        return unchanged and self._modes() == self._parts
+        with MODULE_LOCK:  # a pass in another thread exchanges its parameters for a while
+            now = [*self.module.parameters(), *self.module.buffers()]
+            same = len(now) == len(self._tensors) and all(map(is_, now, self._tensors))
+            unchanged = same and self._versions == list(map(_version, now))
+            return unchanged and self._modes() == self._parts
 
 
 def _version(tensor: Tensor) -> int:
