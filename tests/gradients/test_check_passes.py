@@ -13,9 +13,6 @@ from influencekit.attributors.first_order import _first_order
 from influencekit.data._examples import make_examples
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._engine import GradientEngine
-from influencekit.gradients.layers import _layout as _layout_module
-from influencekit.gradients.layers._candidates import candidates
-from influencekit.gradients.layers._reference import Reference
 from influencekit.models.snapshot._repeats import State
 
 SEEN: list[int] = []
@@ -109,33 +106,6 @@ CHANGES = {
     "a part": lambda module: module.__setitem__(1, nn.Tanh()),
     "a hook": lambda module: module[1].register_forward_hook(lambda *_: None),
 }
-
-
-def test_no_thread_exchanges_parameters_while_a_model_is_looked_at(monkeypatch):
-    net, x = _problem(_mlp)
-    task, done = as_task(net, loss=nn.CrossEntropyLoss()), Event()
-    values = {name: 2 * p.detach() for name, p in task.parameters.items()}
-    plain = Reference.groups
-
-    def slow(self, *args):
-        assert not done.wait(0.2)  # another pass has to wait
-        return plain(self, *args)
-
-    monkeypatch.setattr(Reference, "groups", slow)
-
-    def other():
-        task.forward(x[:2], values)
-        done.set()
-
-    def begun(*args):
-        thread.start()
-        return candidates(*args)
-
-    thread = Thread(target=other)
-    monkeypatch.setattr(_layout_module, "candidates", begun)
-    assert not _layout(task, x).rest
-    thread.join(10)
-    assert done.is_set()
 
 
 def test_a_model_is_not_taken_for_changed_while_another_thread_runs_it():

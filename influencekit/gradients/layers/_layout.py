@@ -134,8 +134,7 @@ def discover(task: Task, first_inputs: Callable[[], Any]) -> Layout:
     known = _KNOWN.get(task)
     if known is None:
         inputs = first_inputs()
-        with MODULE_LOCK:  # a pass in another thread exchanges the module's parameters for a while
-            known = with_fastest_images(task, inputs, lambda: _discover(task, inputs))
+        known = with_fastest_images(task, inputs, lambda: _discover(task, inputs))
         _KNOWN[task] = known
     return known
 
@@ -148,10 +147,11 @@ def _discover(task: Task, inputs: Any) -> Layout:
         for rows in ([first, second], [first, first])
     )
     alone = [select_rows(inputs, slice(i, i + 1), n) for i in (first, second)]
-    _refuse_replaced(task)
-    columns = _parameter_columns(task)
-    state = None if task.convex else State(task.module)
-    some = candidates(task, columns)
+    with MODULE_LOCK:  # a pass in another thread exchanges the module's parameters for a while
+        _refuse_replaced(task)
+        columns = _parameter_columns(task)
+        state = None if task.convex else State(task.module)
+        some = candidates(task, columns)
     known, ones = Reference.of(task, pair, alone, some)
     with count_saved_bytes(task.parameters.values()) as saved:
         outputs, calls = forward_recorded(task, some, twins)

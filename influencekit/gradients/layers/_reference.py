@@ -22,6 +22,7 @@ from influencekit.gradients.layers._layers import (
 from influencekit.gradients.layers._mixing import check_unmixed, mixed
 from influencekit.models._task import Task
 from influencekit.utils._torch import (
+    MODULE_LOCK,
     flat_gradient,
     has_reentrant_checkpoints,
     largest,
@@ -132,9 +133,11 @@ class Reference:
         options: dict = {"keep_factors": True, "dtype": self.task.dtype}
         cotangents = self.cotangents[list(order), None]
         blocks = layer_blocks(layers, outputs, calls, cotangents, **options)
+        with MODULE_LOCK:  # a pass in another thread exchanges the module's parameters for a while
+            grouped = _by_place(layers)
+            trained = [tuple(names[id(p)] for p in group[0].trained) for group in grouped]
         good = []
-        for group in _by_place(layers):
-            own = tuple(names[id(p)] for p in group[0].trained)
+        for group, own in zip(grouped, trained, strict=True):
             if any(layer.name not in blocks for layer in group):
                 continue
             made = [blocks[layer.name] for layer in group]
